@@ -1,0 +1,1 @@
+"""The mathematics and plumbing everything else stands on: keys, norms, meshes, loops."""

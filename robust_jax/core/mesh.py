@@ -1,0 +1,64 @@
+"""Devices: one data-parallel mesh, and how values are laid out over it."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+DATA_AXIS = "data"
+
+
+def data_mesh(devices=None) -> Mesh:
+    """A one-dimensional mesh over all devices of all processes.
+
+    Axes are Auto: under Explicit ones per-example convolution gradients and ``x[permutation]`` do not compile.
+    """
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batched(mesh: Mesh) -> NamedSharding:
+    """Leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Puts a copy of ``tree``, the same on every process, on every device."""
+    return _place(tree, replicated(mesh))
+
+
+def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Splits the leading axis of global host arrays, the same on every process, over the devices.
+
+    Raises:
+        ValueError: if a leading axis does not divide by the number of devices.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if leaf.shape[0] % mesh.size:
+            raise ValueError(f"batch of {leaf.shape[0]} examples cannot be split over {mesh.size} devices")
+    return _place(tree, batched(mesh))
+
+
+def shard_local_batch(tree: PyTree, mesh: Mesh) -> PyTree:
+    """As :func:`shard_batch`, from this process's slice of the batch only (its rows, in process order)."""
+    sharding = batched(mesh)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)
+
+
+def _place(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def place(leaf):
+        if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+            return jax.device_put(leaf, sharding)
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(place, tree)
