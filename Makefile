@@ -1,0 +1,39 @@
+# Everything runs in .venv, made on first use. PYTHON chooses the interpreter it is made from.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test lint format bench clean
+
+quickstart: .venv/installed
+	$(BIN)/robust-jax run experiments/random_lp.py --scale smoke
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-test
+	$(BIN)/python benchmarks/lp_sampling.py
+	$(BIN)/python benchmarks/train_step.py
+
+clean:
+	rm -rf .venv
+
+# uv resolves and installs in seconds what takes pip minutes.
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/installed: setup.py .venv/bin/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable .
+	touch $@
+
+.venv/installed-test: setup.py .venv/bin/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[test]"
+	touch $@ .venv/installed

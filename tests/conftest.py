@@ -1,0 +1,34 @@
+"""Settings for every test: strict JAX, eight virtual devices, compiled programs cached between runs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# matplotlib and tensorflow_datasets ask the system about screens and accounts; tests have neither.
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TFDS_DISABLE_GCS", "1")
+
+import jax
+
+from robust_jax.core.compilation import use_compilation_cache
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+use_compilation_cache()
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data kept outside the project; tests that need it skip where it is absent."""
+    path = REPOSITORY.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"needs the real data sets in {path.parent.name}/{path.name}")
+    return path
