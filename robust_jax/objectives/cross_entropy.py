@@ -1,0 +1,60 @@
+"""Cross-entropy, the plain empirical risk."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from robust_jax.core.checks import check_fraction
+from robust_jax.types import Aux, Batch, Forward, Labels, PRNGKey
+
+
+def smooth_labels(labels: Labels, num_classes: int, *, smoothing: float = 0.0) -> Float[Array, "b k"]:
+    r"""Class probabilities of hard or soft labels: :math:`(1 - s)\,y + s / k`.
+
+    Args:
+        labels: classes ``int[b]``, or probabilities ``float[b, k]``.
+        num_classes: k.
+        smoothing: s in [0, 1] (Szegedy et al., 2016, section 7).
+    """
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        labels = jax.nn.one_hot(labels, num_classes)
+    return (1 - smoothing) * labels + smoothing / num_classes
+
+
+def cross_entropy(logits: Float[Array, "b k"], label_probs: Float[Array, "b k"]) -> Float[Array, "b"]:
+    r"""Per example, :math:`-\sum_k y_k \log \mathrm{softmax}(z)_k` in nats."""
+    return -jnp.sum(label_probs * jax.nn.log_softmax(logits), axis=-1)
+
+
+def masked_mean(values: Float[Array, "b"], mask: Bool[Array, "b"]) -> Float[Array, ""]:
+    """The mean over the examples that are not padding; 0 where there are none."""
+    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+    """Mean cross-entropy over the batch, on hard or soft labels.
+
+    Raises:
+        ValueError: if ``label_smoothing`` is outside [0, 1].
+    """
+
+    label_smoothing: float = 0.0
+    """Share of probability spread evenly over the classes."""
+
+    def __post_init__(self):
+        check_fraction("label_smoothing", self.label_smoothing)
+
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch
+    ) -> tuple[Float[Array, ""], Aux]:
+        output, model_state = forward(params, batch.image, key=key, train=True)
+        targets = smooth_labels(batch.label, output.logits.shape[-1], smoothing=self.label_smoothing)
+        loss = masked_mean(cross_entropy(output.logits, targets), batch.mask)
+        correct = output.logits.argmax(axis=-1) == targets.argmax(axis=-1)
+        extras = {name: value.mean() for name, value in output.aux.items()}
+        return loss, Aux(model_state, {"accuracy": masked_mean(correct, batch.mask), **extras})

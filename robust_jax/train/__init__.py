@@ -1,0 +1,31 @@
+"""Training: experiments, optimisers, the compiled step, the loop, checkpoints."""
+
+from robust_jax.train.averaging import Ema
+from robust_jax.train.distributed import parse_distributed, start_distributed
+from robust_jax.train.experiment import Execution, Experiment
+from robust_jax.train.loop import NonFiniteLossError, Trained, fit, restore
+from robust_jax.train.optimisers import AdamW, Sgd
+from robust_jax.train.preemption import Preempted
+from robust_jax.train.schedules import Constant, Cosine, WarmRestarts
+from robust_jax.train.state import TrainState
+from robust_jax.train.step import make_train_step
+
+__all__ = [
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Ema",
+    "Execution",
+    "Experiment",
+    "NonFiniteLossError",
+    "Preempted",
+    "Sgd",
+    "TrainState",
+    "Trained",
+    "WarmRestarts",
+    "fit",
+    "make_train_step",
+    "parse_distributed",
+    "restore",
+    "start_distributed",
+]

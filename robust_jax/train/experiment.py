@@ -1,0 +1,93 @@
+"""An experiment: everything that decides the result of a run, as one plain value."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from robust_jax import config
+from robust_jax.core.checks import check_positive
+from robust_jax.objectives import CrossEntropy
+from robust_jax.train.optimisers import Sgd
+from robust_jax.train.schedules import Cosine
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a run is carried out. None of this changes its results, so a run may be resumed with other values."""
+
+    steps_per_call: int = 1
+    """Training steps per compiled call; more hide dispatch on fast accelerators and compile longer on a CPU."""
+    resident: Literal["auto", "yes", "no"] = "auto"
+    """Keep the decoded training set on the device; auto does where it is small."""
+    num_workers: int = 0
+    """Worker processes that decode a streamed training set; 0 decodes in this process."""
+    prefetch: int = 2
+    """Batches prepared ahead by each worker."""
+    eval_batch_size: int = 500
+    """Examples per compiled call in evaluation."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; None saves after every epoch."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept; older ones are deleted."""
+    num_devices: int | None = None
+    """Use only the first so many devices; None takes all."""
+
+    def __post_init__(self):
+        for name in ("steps_per_call", "prefetch", "eval_batch_size", "log_every", "keep_checkpoints"):
+            check_positive(name, getattr(self, name))
+        for name in ("checkpoint_every", "num_devices"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One training run and its evaluation.
+
+    Equal experiments give equal numbers. ``execution`` stands apart: it takes no part in comparison.
+    """
+
+    data: Any
+    """Where the images come from."""
+    model: Any
+    """The network."""
+    augmentation: Any = None
+    """Random transform of each training image, inside the compiled step."""
+    mixers: tuple[Any, ...] = ()
+    """Random transforms that couple the examples of a batch, applied in turn."""
+    objective: Any = CrossEntropy()
+    """The training loss."""
+    optimiser: Any = Sgd()
+    """The gradient transformation."""
+    schedule: Any = Cosine()
+    """Factor of the learning rate over time."""
+    averaging: Any = None
+    """Average of the weights that is evaluated in place of the last ones."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Computation type of the network; None leaves the model's own dtype. Parameters are float32."""
+    epochs: int = 10
+    """Passes over the training set."""
+    batch_size: int = 128
+    """Examples per step, over all devices."""
+    suites: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What is measured afterwards, by name."""
+    seed: int = 0
+    """Of initialisation, order, augmentation and evaluation noise."""
+    execution: Execution = dataclasses.field(default=Execution(), compare=False)
+    """How it is carried out; cannot change results."""
+
+    def __post_init__(self):
+        check_positive("batch_size", self.batch_size)
+        if self.epochs < 0:
+            raise ValueError(f"Expected epochs >= 0, got epochs={self.epochs!r}.")
+
+    def __hash__(self):
+        # A dict of suites has no hash of its own; the text is canonical.
+        return hash(config.to_json(dataclasses.replace(self, execution=Execution())))
+
+    def network(self) -> Any:
+        """The model at the experiment's precision."""
+        return self.model if self.precision is None else self.model.clone(dtype=self.precision)

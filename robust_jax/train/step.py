@@ -1,0 +1,93 @@
+"""The compiled training step: fetch, augment, mix, differentiate, update, average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree
+
+from robust_jax import models
+from robust_jax.core.keys import example_keys, named_key
+from robust_jax.core.loops import scan_steps
+from robust_jax.core.mesh import replicated
+from robust_jax.train.experiment import Experiment
+from robust_jax.train.state import TrainState
+from robust_jax.types import Batch
+
+Scalars = Mapping[str, Float[Array, "steps"]]
+
+
+def make_train_step(
+    experiment: Experiment,
+    optimiser: optax.GradientTransformation,
+    fetch: Callable[[PyTree, PyTree], Batch],
+    mesh: Mesh,
+    *,
+    steps_per_epoch: int,
+) -> Callable[[TrainState, PyTree, tuple[PyTree, ...]], tuple[TrainState, Scalars]]:
+    """Several training steps as one compiled program: ``state, scalars = step(state, resident, items)``.
+
+    Args:
+        experiment: what to train.
+        optimiser: the gradient transformation, made from the experiment's.
+        fetch: ``fetch(resident, item) -> Batch``, part of the program.
+        mesh: the devices. The state is replicated over them and the batch split; gradients and batch statistics are
+            over the whole batch.
+        steps_per_epoch: says which epoch a step belongs to; the augmentation of an example is a function of
+            (seed, epoch, id).
+
+    Returns:
+        The step; ``state`` is donated. ``scalars`` holds a value per step. A step whose loss or gradient is not
+        finite changes nothing but ``bad_step``, and later ones nothing at all.
+    """
+    model = experiment.network()
+    root = jax.random.key(experiment.seed)
+
+    def train_step(resident: PyTree, state: TrainState, item: PyTree) -> tuple[TrainState, dict[str, Array]]:
+        batch = _augmented(experiment, root, fetch(resident, item), state.step, steps_per_epoch)
+        forward = models.forward_fn(model, state.model_state)
+        key = jax.random.fold_in(named_key(root, "objective"), state.step)
+
+        def loss_fn(params):
+            return experiment.objective(key, forward, params, batch)
+
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        grad_norm = optax.global_norm(grads)
+        updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if experiment.averaging is not None:
+            average = experiment.averaging(average, (params, aux.model_state), state.step)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        state = _keep_if(
+            finite & (state.bad_step < 0),
+            TrainState(state.step + 1, params, aux.model_state, opt_state, average, state.bad_step),
+            state._replace(bad_step=jnp.where(state.bad_step < 0, state.step, state.bad_step)),
+        )
+        return state, {"loss": loss, "grad_norm": grad_norm, **aux.scalars}
+
+    @partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
+    def train_steps(state, resident, items):
+        return scan_steps(partial(train_step, resident), state, items)
+
+    return train_steps
+
+
+def _augmented(experiment: Experiment, root: Any, batch: Batch, step: Array, steps_per_epoch: int) -> Batch:
+    if experiment.augmentation is not None:
+        key = jax.random.fold_in(named_key(root, "augmentation"), step // steps_per_epoch)
+        images = jax.vmap(experiment.augmentation)(example_keys(key, batch.id), batch.image)
+        batch = batch._replace(image=images)
+    for i, mixer in enumerate(experiment.mixers):
+        batch = mixer(jax.random.fold_in(named_key(root, f"mixer.{i}"), step), batch)
+    return batch
+
+
+def _keep_if(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)

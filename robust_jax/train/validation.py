@@ -1,0 +1,42 @@
+"""The error on held-out training examples, after every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from robust_jax import data, metrics, models
+from robust_jax.train.experiment import Experiment
+from robust_jax.train.state import TrainState
+from robust_jax.types import Batch
+
+
+def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState], dict[str, float]] | None:
+    """A function from the state to its validation error and NLL; ``None`` where no examples are held out."""
+    if not getattr(experiment.data, "validation", 0):
+        return None
+    source = experiment.data.load("validation")
+    batch_size = min(experiment.execution.eval_batch_size, len(source))
+    evaluation = data.evaluation(source, batch_size=batch_size, mesh=mesh)
+    model = experiment.network()
+
+    def validate(state: TrainState) -> dict[str, float]:
+        predictor = models.predictor(model, state.variables())
+        sums = [_sums(predictor, batch) for batch in evaluation.batches()]
+        error, nll = (float(sum(total)) / evaluation.num_examples for total in zip(*sums, strict=True))
+        return {"validation_error": error, "validation_nll": nll}
+
+    return validate
+
+
+@jax.jit
+def _sums(predictor: Any, batch: Batch) -> tuple[Array, Array]:
+    logits = predictor(batch.image)
+    return (
+        (metrics.errors(logits, batch.label) * batch.mask).sum(),
+        (metrics.nll(logits, batch.label) * batch.mask).sum(),
+    )
