@@ -61,6 +61,7 @@ class Systems:
     """Folder of finished runs, such as runs/random_lp/small, whose rows are kept under FOLDER/results first."""
 
 
+DESCRIPTION = "Train robust image classifiers and measure how far they can be trusted when the world departs from the training set."
 COMMANDS = {"run": Run, "eval": Eval, "compare": Compare, "systems": Systems}
 Command = Run | Eval | Compare | Systems
 
@@ -86,7 +87,7 @@ def _parse(argv: list[str]) -> tuple[Command, list[str]]:
         union = subcommand if union is None else union | subcommand
     takes_overrides = len(argv) > 1 and argv[0] in ("run", "eval") and not argv[1].startswith("-")
     if not takes_overrides:
-        return tyro.cli(union, args=argv, prog="robust-jax", description=__doc__.split(".")[0] + "."), []
+        return tyro.cli(union, args=argv, prog="robust-jax", description=DESCRIPTION), []
     # Which overrides there are is known only once the experiment is; its own parser takes what is left, --help too.
     wants_help = any(arg in ("-h", "--help") for arg in argv)
     argv = [arg for arg in argv if arg not in ("-h", "--help")]
@@ -112,10 +113,10 @@ def _dispatch(command: Command, overrides: list[str], text: str) -> int:
     if isinstance(command, Run):
         from robust_jax.commands.run import run
 
-        return run(command, overrides, command_text=text)
+        return run(command, overrides, command=text)
     from robust_jax.commands.eval import evaluate_again
 
-    return evaluate_again(command, overrides, command_text=text)
+    return evaluate_again(command, overrides, command=text)
 
 
 def _fail(message: str, *, status: int = 1) -> int:

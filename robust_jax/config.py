@@ -1,4 +1,4 @@
-"""Components as data: to JSON and back, compared, and overridden from the command line.
+"""Components as data: to JSON and back, and compared.
 
 A component is a frozen dataclass (or a Linen module, which is one) whose fields are literals, tuples, dicts or other
 components. In JSON it is an object with its room and name under ``"component"`` beside its fields::
@@ -17,15 +17,13 @@ import json
 import math
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any
 
 from robust_jax.core.checks import nearest
 
 PACKAGE = "robust_jax"
 ROOMS = ("augmentations", "corruptions", "data", "models", "objectives", "suites", "train")
 TAG = "component"
-
-Component = TypeVar("Component")
 
 
 class ConfigError(ValueError):
@@ -111,18 +109,6 @@ def diff(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
     left, right = _flatten(before), _flatten(after)
     paths = [*left, *(path for path in right if path not in left)]
     return [(path, left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)]
-
-
-def override(component: Component, args: list[str], *, prog: str | None = None, description: str = "") -> Component:
-    """The component with command-line overrides such as ``["--model.depth", "28"]`` applied.
-
-    Raises:
-        SystemExit: with a message naming the nearest option, where one is unknown or its value does not fit; after
-            printing every option, where ``--help`` is among them.
-    """
-    import tyro
-
-    return tyro.cli(type(component), default=component, args=args, prog=prog, description=description)
 
 
 def component_fields(component: Any) -> list[dataclasses.Field]:

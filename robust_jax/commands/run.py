@@ -1,0 +1,122 @@
+"""``robust-jax run``: train, evaluate and report the runs of an experiment file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+from rich.console import Console
+
+from robust_jax import config, data, report, suites
+from robust_jax.commands import workdir as folders
+from robust_jax.commands.experiment_file import load_experiment_file
+from robust_jax.commands.overrides import override_experiment
+from robust_jax.core.keys import named_key
+from robust_jax.core.mesh import data_mesh
+from robust_jax.train import Experiment, Preempted, Trained, fit
+from robust_jax.types import Row
+
+if TYPE_CHECKING:
+    from robust_jax.__main__ import Run
+
+PACKAGES = ("robust_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def run(options: Run, overrides: list[str], *, command: str) -> int:
+    """Does every chosen run and prints the table; returns the exit status."""
+    file = load_experiment_file(options.file)
+    runs = {
+        name: override_experiment(options, experiment, overrides, prog=f"robust-jax run {options.file}")
+        for name, experiment in file.runs(options.scale, options.only).items()
+    }
+    folder = Path(options.workdir or Path("runs") / file.slug / options.scale)
+    console = Console()
+    rows = {}
+    for name, experiment in runs.items():
+        rows[name] = run_experiment(name, experiment, folder / name, command=command, console=console)
+    if jax.process_index() == 0:
+        trees = {name: config.to_tree(experiment) for name, experiment in runs.items()}
+        report.write_comparison(folder / folders.COMPARISON, rows, configs=trees)
+        console.print(report.comparison_table(rows, title=f"{file.slug}, {options.scale}"))
+        for name in runs:
+            console.print(f"{name}: {folder / name / folders.REPORT}", soft_wrap=True)
+        console.print(f"comparison: {folder / folders.COMPARISON}", soft_wrap=True)
+    return 0
+
+
+def run_experiment(
+    name: str, experiment: Experiment, workdir: Path, *, command: str = "", console: Console | None = None
+) -> list[Row]:
+    """Trains, evaluates and reports one run in its work folder; what is finished there is not done again.
+
+    Args:
+        name: what the run is called in tables.
+        experiment: what to do.
+        workdir: its folder; see :mod:`robust_jax.commands.workdir`.
+        command: how to do it again, for the report.
+        console: where progress is shown; None shows none.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        ConfigError: if the folder holds another experiment.
+        NonFiniteLossError: if training diverges.
+        Preempted: after SIGTERM, when everything is saved.
+    """
+    folders.claim(workdir, experiment, command)
+    results = workdir / folders.RESULTS
+    if results.exists():
+        _say(console, f"{name}: finished before, in {workdir}")
+        return report.read_rows(results)
+    _say(console, f"{name}: {type(experiment.model).__name__} on {experiment.data.name}")
+    try:
+        trained = fit(experiment, workdir, console=console)
+    except Preempted as stop:
+        _say(console, f"{name}: stopped and saved at step {stop.step}; the same command goes on.")
+        raise
+    return evaluate_and_report(name, experiment, trained, workdir, command=command, console=console)
+
+
+def evaluate_and_report(
+    name: str, experiment: Experiment, trained: Trained, workdir: Path, *, command: str, console: Console | None
+) -> list[Row]:
+    """Runs the suites on the test split; writes ``results.jsonl`` and ``report.html``."""
+    mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
+    source = experiment.data.load("test")
+    evaluation = data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
+    labels = suites.RowLabels(run=name, model=type(experiment.model).__name__, seed=experiment.seed)
+    key = named_key(jax.random.key(experiment.seed), "evaluation")
+    store = suites.CaseStore(workdir / folders.EVALUATION)
+    rows = suites.evaluate(
+        experiment.suites, key, trained.predictor, evaluation, store=store, labels=labels, console=console
+    )
+    if jax.process_index() == 0:
+        report.write_rows(workdir / folders.RESULTS, rows)
+        report.write_report(
+            workdir / folders.REPORT,
+            rows,
+            config=config.to_tree(experiment),
+            command=command,
+            versions=versions(),
+            samples=suites.samples(experiment.suites, key, trained.predictor, evaluation, store=store),
+        )
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on beside the configuration."""
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": f"{jax.device_count()} × {device.device_kind}, {jax.process_count()} process(es)",
+    }
+
+
+def _say(console: Console | None, text: str) -> None:
+    if console is not None and jax.process_index() == 0:
+        console.print(text, soft_wrap=True)

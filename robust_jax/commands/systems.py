@@ -1,0 +1,87 @@
+"""``robust-jax systems``: every experiment file with its paper, claim and last measured result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from robust_jax.commands.experiment_file import ExperimentFile, load_experiment_file
+from robust_jax.commands.workdir import RESULTS
+from robust_jax.core.files import write_atomically
+from robust_jax.report import comparison_markdown, headline, read_rows, write_rows
+from robust_jax.types import Row
+
+HEADER = """# Experiments
+
+One file reproduces one published system: its `PAPER`, and `get_runs(scale)`, the named runs of one table with the
+baseline first. `robust-jax run FILE --scale small` trains, evaluates and compares them. Scales: `smoke` takes seconds
+on embedded data and only shows that everything works; `small` takes minutes on two cores and shows the claimed effect
+on real data; `paper` is the published recipe, for accelerators.
+
+This page is written by `robust-jax systems` from the experiment files and the rows under `results/`.
+"""
+
+
+def systems(folder: str, *, record: str | None = None) -> int:
+    """Prints the list and writes ``README.md`` beside the experiment files.
+
+    Args:
+        folder: where the experiment files are.
+        record: a folder of finished runs, ``…/FILE/SCALE``, whose rows are copied to ``results/FILE_SCALE.jsonl``
+            first.
+
+    Raises:
+        FileNotFoundError: if a folder is missing or holds no results.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"No folder {root} of experiment files.")
+    if record is not None:
+        _record(Path(record), root)
+    files = [load_experiment_file(path) for path in sorted(root.glob("*.py"))]
+    table = Table(title="systems", show_lines=True)
+    for column in ("file", "paper", "claim", "last result"):
+        table.add_column(column, overflow="fold")
+    sections = []
+    for file in files:
+        results = _results(file)
+        last = "; ".join(f"{scale}: {headline(rows)}" for scale, rows in results.items()) or "not yet run"
+        table.add_row(file.slug, _paper(file), file.paper.claim, last)
+        sections.append(_section(file, results))
+    Console().print(table)
+    write_atomically(root / "README.md", "\n".join([HEADER, *sections]))
+    print(root / "README.md")
+    return 0
+
+
+def _record(finished: Path, root: Path) -> None:
+    paths = sorted(finished.glob(f"*/{RESULTS}"), key=lambda path: path.stat().st_mtime)
+    if not paths:
+        raise FileNotFoundError(f"No finished runs in {finished}: none of its subfolders has {RESULTS}.")
+    rows = [row for path in paths for row in read_rows(path)]
+    write_rows(root / "results" / f"{finished.resolve().parent.name}_{finished.resolve().name}.jsonl", rows)
+
+
+def _results(file: ExperimentFile) -> dict[str, list[Row]]:
+    paths = sorted((file.path.parent / "results").glob(f"{file.slug}_*.jsonl"))
+    return {path.stem.removeprefix(f"{file.slug}_"): read_rows(path) for path in paths}
+
+
+def _paper(file: ExperimentFile) -> str:
+    paper = file.paper
+    return paper.title if paper.arxiv is None else f"{paper.title} (arXiv {paper.arxiv})"
+
+
+def _section(file: ExperimentFile, results: dict[str, list[Row]]) -> str:
+    lines = [f"## [{file.slug}]({file.path.name})", "", f"{_paper(file)}. Claim: {file.paper.claim}.", ""]
+    if not results:
+        lines += ["Not yet run.", ""]
+    for scale, rows in results.items():
+        runs: dict[str, list[Row]] = {}
+        for row in rows:
+            runs.setdefault(row.run, []).append(row)
+        dataset = ", ".join(sorted({row.dataset for row in rows}))
+        lines += [f"Measured at `--scale {scale}` on {dataset}:", "", comparison_markdown(runs), ""]
+    return "\n".join(lines)
