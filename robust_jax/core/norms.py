@@ -1,0 +1,202 @@
+r"""Lp geometry: sampling of balls and spheres, norms, projections. 0 < p ≤ ∞, and p = 0 as a count.
+
+A *vector* is an array of any shape; all its axes together are its d dimensions. For many vectors, ``jax.vmap``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
+from robust_jax.core.generalised_normal import Table, generalised_normal
+from robust_jax.types import PRNGKey
+
+Scalar = float | Float[Array, ""]
+
+
+def sample_lp(
+    key: PRNGKey,
+    shape: tuple[int, ...],
+    p: Scalar,
+    eps: Scalar,
+    *,
+    surface: bool = False,
+    table: Table | None = None,
+) -> Float[Array, "*shape"]:
+    r"""A vector drawn uniformly from the Lp ball of radius eps.
+
+    .. math:: \delta = \epsilon\, r\, \frac{x}{\lVert x \rVert_p}, \quad
+        x_i \sim \exp(-|x_i|^p) \text{ independent}, \quad r = u^{1/d}, \; u \sim U(0, 1).
+
+    For p = ∞ its entries are independent, uniform in [-eps, eps]. The norm is taken relative to the largest entry, so
+    nothing under- or overflows for p from 0.1 to 1000. Entries are about :math:`\epsilon\, d^{-1/p}`; those below 1e-38,
+    as most are at p = 0.1 with d = 3072 and eps = 1, are subnormal, which further arithmetic in XLA takes for zero.
+
+    Args:
+        key: random key.
+        shape: of the vector; d is its size.
+        p: order of the norm, a positive number or infinity; or a traced scalar in [0.05, 2000].
+        eps: radius, at least 0; may be traced.
+        surface: draw from the sphere's cone measure, r = 1; for p = ∞ every entry is then ±eps.
+        table: ``modulus_table(p)``, where the caller holds it already; p is then finite.
+
+    Raises:
+        ValueError: if p or eps is a number outside its range.
+
+    References:
+        Siebert, Mohri & Oeste, "Investigating the Corruption Robustness of Image Classifiers with Random Lp-norm
+        Corruptions" (arXiv 2305.05400), section 3; Barthe et al., "A probabilistic approach to the geometry of the
+        lp-ball" (2005). Unlike the former's code, p = ∞ with ``surface`` does give ±eps.
+    """
+    _check_number(check_positive, "p", p)
+    _check_number(check_non_negative, "eps", eps)
+    if not isinstance(p, jax.core.Tracer) and math.isinf(p):
+        return eps * _sample_cube(key, shape, surface=surface)
+    x_key, radius_key = jax.random.split(key)
+    x = generalised_normal(x_key, shape, p, table=table)
+    largest = jnp.max(jnp.abs(x))
+    relative = x / largest
+    # log(‖x‖_p / largest), which is at least 0.
+    log_norm = jnp.log(jnp.sum(jnp.exp(p * jnp.log(jnp.abs(relative))))) / p
+    log_radius = 0.0 if surface else jnp.log(jax.random.uniform(radius_key, minval=1e-37)) / x.size
+    # exp is at most 1 and, for the smallest p, below 1e-32, so eps goes in first.
+    scale = eps * jnp.exp(log_radius - log_norm)
+    return _multiply_gradually(relative, scale) if _may_underflow(p) else relative * scale
+
+
+def sample_l0(
+    key: PRNGKey,
+    shape: tuple[int, ...],
+    eps: Scalar,
+    *,
+    values: str = "uniform",
+    per_pixel: bool = False,
+) -> tuple[Bool[Array, "*shape"], Float[Array, "*shape"]]:
+    """Which entries to replace, and with what: exactly ``round(eps * d)`` distinct ones, every set equally likely.
+
+    Args:
+        key: random key.
+        shape: of the vector.
+        eps: fraction in [0, 1] of the d entries that is replaced; may be traced.
+        values: ``"uniform"`` on [0, 1], or ``"extremes"``, 0 or 1 with equal chance.
+        per_pixel: replace pixels, all channels (the last axis) of each together; d then counts pixels.
+
+    Returns:
+        The mask and the new values; apply as ``jnp.where(mask, values, image)``.
+
+    Raises:
+        ValueError: if eps is a number outside [0, 1], or ``values`` is unknown.
+
+    References:
+        arXiv 2305.05400, section 3, "impulse" noise. Its code draws positions with replacement, so that fewer entries
+        change than it says; here they are distinct.
+    """
+    _check_number(check_fraction, "eps", eps)
+    check_choice("values", values, ("uniform", "extremes"))
+    mask_key, value_key = jax.random.split(key)
+    mask_shape = (*shape[:-1], 1) if per_pixel else shape
+    mask = jnp.broadcast_to(random_subset(mask_key, mask_shape, eps), shape)
+    if values == "uniform":
+        return mask, jax.random.uniform(value_key, shape)
+    return mask, jax.random.bernoulli(value_key, shape=shape).astype(jnp.float32)
+
+
+def random_subset(key: PRNGKey, shape: tuple[int, ...], fraction: Scalar) -> Bool[Array, "*shape"]:
+    """A mask with exactly ``round(fraction * size)`` ones, every set equally likely; ``fraction`` may be traced.
+
+    The ones are the smallest of random 32-bit words. Their threshold is found bit by bit, by counting, which is much
+    faster than sorting and takes a traced size.
+    """
+    words = jax.random.bits(key, shape, "uint32").reshape(-1)
+    count = jnp.round(fraction * words.size).astype(jnp.int32)
+
+    def refine(i: Int[Array, ""], threshold: Array) -> Array:
+        candidate = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
+        # The largest threshold with at most `count` words below it.
+        return jnp.where(jnp.sum(words < candidate) <= count, candidate, threshold)
+
+    threshold = jax.lax.fori_loop(0, 32, refine, jnp.uint32(0))
+    below = words < threshold
+    # Words equal to the threshold, should there be more than one, are taken in order.
+    tied = words == threshold
+    rank = jnp.cumsum(tied) - 1
+    return (below | (tied & (rank < count - jnp.sum(below)))).reshape(shape)
+
+
+def norm_lp(x: Float[Array, "*shape"], p: float) -> Float[Array, ""]:
+    r""":math:`\lVert x \rVert_p = (\sum_i |x_i|^p)^{1/p}` over all axes; for p = 0 the number of non-zero entries.
+
+    Computed relative to the largest entry, so that powers neither under- nor overflow.
+
+    Raises:
+        ValueError: if p is negative.
+    """
+    check_non_negative("p", p)
+    modulus = jnp.abs(x)
+    if p == 0:
+        return jnp.sum(modulus > 0).astype(x.dtype)
+    largest = jnp.max(modulus)
+    if p == jnp.inf:
+        return largest
+    relative = modulus / jnp.where(largest > 0, largest, 1)
+    # The inner where keeps the gradient of 0^p finite.
+    powers = jnp.where(relative > 0, jnp.where(relative > 0, relative, 1) ** p, 0)
+    total = jnp.sum(powers)
+    return jnp.where(largest > 0, largest * jnp.where(largest > 0, total, 1) ** (1 / p), 0)
+
+
+def project_lp(x: Float[Array, "*shape"], p: float, eps: Scalar) -> Float[Array, "*shape"]:
+    """The nearest point, in the Euclidean sense, of the Lp ball of radius eps around 0, for p in {0, 1, 2, ∞}.
+
+    For p = 0, ``eps`` is a number of entries: the ``round(eps)`` largest are kept. For p = 1 the soft threshold of
+    Duchi et al. (2008), figure 1, is found by sorting.
+
+    Raises:
+        ValueError: if p is another number, or eps is negative.
+    """
+    _check_number(check_non_negative, "eps", eps)
+    if p == jnp.inf:
+        return jnp.clip(x, -eps, eps)
+    if p == 2:
+        norm = norm_lp(x, 2)
+        return x * jnp.minimum(1, eps / jnp.where(norm > 0, norm, 1))
+    flat = jnp.abs(x).reshape(-1)
+    if p == 0:
+        order = jnp.argsort(-flat, stable=True)
+        rank = jnp.zeros(flat.size, jnp.int32).at[order].set(jnp.arange(flat.size))
+        return jnp.where((rank < jnp.round(eps)).reshape(x.shape), x, 0)
+    if p == 1:
+        descending = jnp.sort(flat, descending=True)
+        excess = (jnp.cumsum(descending) - eps) / jnp.arange(1, flat.size + 1)
+        last = jnp.sum(descending > excess) - 1
+        threshold = jnp.maximum(excess[jnp.maximum(last, 0)], 0)
+        return jnp.sign(x) * jnp.maximum(jnp.abs(x) - threshold, 0)
+    raise ValueError(f"Expected p in (0, 1, 2, inf), got p={p!r}.")
+
+
+def _sample_cube(key: PRNGKey, shape: tuple[int, ...], *, surface: bool) -> Array:
+    if surface:
+        return jax.random.rademacher(key, shape, jnp.float32)
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
+def _check_number(check, name: str, value: Scalar) -> None:
+    if not isinstance(value, jax.core.Tracer):
+        check(name, float(value))
+
+
+def _may_underflow(p: Scalar) -> bool:
+    return not isinstance(p, jax.core.Tracer) and p < 0.2
+
+
+def _multiply_gradually(x: Float[Array, "*shape"], scale: Float[Array, ""]) -> Float[Array, "*shape"]:
+    """``x * scale`` with gradual underflow, where XLA flushes subnormal results to zero."""
+    product = x * scale
+    # In units of the least subnormal number, 2^-149, which are also its bits.
+    units = jnp.round(jnp.abs(x) * (scale * 2.0**75) * 2.0**74)
+    bits = jnp.minimum(units, 2.0**23).astype(jnp.uint32) | (jnp.signbit(x).astype(jnp.uint32) << 31)
+    return jnp.where(units < 2.0**23, jax.lax.bitcast_convert_type(bits, jnp.float32), product)
