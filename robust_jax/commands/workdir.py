@@ -1,12 +1,12 @@
 """The work folder of one run::
 
-    config.json      the experiment, as a plain value
-    command.txt      the command that made it
-    checkpoints/     training states
-    metrics.jsonl    training curves, also under tensorboard/
-    evaluation/      finished cases, example by example
-    results.jsonl    the rows; present when the run is complete
-    report.html      the rows, to look at
+config.json      the experiment, as a plain value
+command.txt      the command that made it
+checkpoints/     training states
+metrics.jsonl    training curves, also under tensorboard/
+evaluation/      finished cases, example by example
+results.jsonl    the rows; present when the run is complete
+report.html      the rows, to look at
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt
 from scipy import special
 
 from robust_jax.core.checks import check_positive
@@ -31,26 +31,31 @@ Table = Float[Array, "3*1024 2"]
 """Start and rise of the modulus over each cell: the whole range, then its first cell, then its last."""
 
 
-def generalised_normal(
-    key: PRNGKey, shape: tuple[int, ...], p: float | Float[Array, ""], *, table: Table | None = None
-) -> Float[Array, "*shape"]:
+Words = UInt[Array, "*shape"]
+"""32 random bits an entry."""
+
+
+def generalised_normal(key: PRNGKey, shape: tuple[int, ...], p: float | Float[Array, ""]) -> Float[Array, "*shape"]:
     r"""Independent draws with density :math:`\propto \exp(-|x|^p)`, in units of the median modulus.
+
+    At p = ∞ the law is uniform on [-1, 1], and so are the draws.
 
     Args:
         key: random key.
         shape: of the result.
-        p: exponent, in (0, ∞). A number is followed exactly; a traced value by interpolation between tables, for p
+        p: exponent, in (0, ∞]. A number is followed exactly; a traced value by interpolation between tables, for p
             in [0.05, 2000].
-        table: that of ``p``, where the caller holds it already.
 
     Raises:
-        ValueError: if p is a number and not positive and finite.
+        ValueError: if p is a number and not positive.
     """
-    if table is None:
-        table = modulus_table(p)
-    bits = jax.random.bits(key, shape, "uint32")
-    sign = jnp.where(bits & 1, 1.0, -1.0)
-    return sign * _look_up(table, bits >> 1)
+    return from_words(jax.random.bits(key, shape, "uint32"), modulus_table(p))
+
+
+def from_words(words: Words, table: Table) -> Float[Array, "*shape"]:
+    """As :func:`generalised_normal`, from 32 random bits an entry and the table of p."""
+    sign = jnp.where(words & 1, 1.0, -1.0)
+    return sign * _look_up(table, words >> 1)
 
 
 def modulus_table(p: float | Float[Array, ""]) -> Table:
@@ -70,19 +75,20 @@ def host_table(p: float) -> np.ndarray:
     """The table of one exponent, as ``float32[3 * 1024, 2]`` on the host.
 
     Raises:
-        ValueError: if p is not positive and finite.
+        ValueError: if p is not positive.
     """
     check_positive("p", p)
-    if not np.isfinite(p):
-        raise ValueError(f"Expected finite p, got p={p!r}; the maximum norm needs no table.")
     knots = np.arange(NUM_CELLS + 1) / NUM_CELLS
     lower, upper = knots / NUM_CELLS, (1 - knots) / NUM_CELLS
-    median = log_modulus_quantile(np.array([0.5]), np.array([0.5]), p)
-    sections = [
-        np.exp(log_modulus_quantile(np.maximum(cdf, TAIL), np.maximum(survival, TAIL), p) - median)
-        for cdf, survival in ((knots, 1 - knots), (lower, 1 - lower), (1 - upper, upper))
-    ]
-    sections[0][0] = sections[1][0] = 0.0
+    if np.isinf(p):
+        sections = [knots, lower, 1 - upper]
+    else:
+        median = log_modulus_quantile(np.array([0.5]), np.array([0.5]), p)
+        sections = [
+            np.exp(log_modulus_quantile(np.maximum(cdf, TAIL), np.maximum(survival, TAIL), p) - median)
+            for cdf, survival in ((knots, 1 - knots), (lower, 1 - lower), (1 - upper, upper))
+        ]
+        sections[0][0] = sections[1][0] = 0.0
     starts = np.concatenate([section[:-1] for section in sections])
     rises = np.concatenate([np.diff(section) for section in sections])
     return np.stack([starts, rises], axis=1).astype(np.float32)

@@ -72,7 +72,7 @@ TABLES = {
 IDENTITY = Case(INF, 0.0)
 
 
-def test_cases(table: str, shape: tuple[int, ...] | None = None) -> tuple[Case, ...]:
+def evaluation_cases(table: str, shape: tuple[int, ...] | None = None) -> tuple[Case, ...]:
     """The 90 test corruptions, scaled to images of a shape.
 
     Raises:

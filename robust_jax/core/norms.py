@@ -9,10 +9,11 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
-from robust_jax.core.generalised_normal import Table, generalised_normal
+from robust_jax.core.generalised_normal import Words, from_words, generalised_normal, host_table
 from robust_jax.types import PRNGKey
 
 Scalar = float | Float[Array, ""]
@@ -25,7 +26,6 @@ def sample_lp(
     eps: Scalar,
     *,
     surface: bool = False,
-    table: Table | None = None,
 ) -> Float[Array, "*shape"]:
     r"""A vector drawn uniformly from the Lp ball of radius eps.
 
@@ -42,7 +42,6 @@ def sample_lp(
         p: order of the norm, a positive number or infinity; or a traced scalar in [0.05, 2000].
         eps: radius, at least 0; may be traced.
         surface: draw from the sphere's cone measure, r = 1; for p = ∞ every entry is then ±eps.
-        table: ``modulus_table(p)``, where the caller holds it already; p is then finite.
 
     Raises:
         ValueError: if p or eps is a number outside its range.
@@ -57,15 +56,27 @@ def sample_lp(
     if not isinstance(p, jax.core.Tracer) and math.isinf(p):
         return eps * _sample_cube(key, shape, surface=surface)
     x_key, radius_key = jax.random.split(key)
-    x = generalised_normal(x_key, shape, p, table=table)
-    largest = jnp.max(jnp.abs(x))
-    relative = x / largest
-    # log(‖x‖_p / largest), which is at least 0.
-    log_norm = jnp.log(jnp.sum(jnp.exp(p * jnp.log(jnp.abs(relative))))) / p
-    log_radius = 0.0 if surface else jnp.log(jax.random.uniform(radius_key, minval=1e-37)) / x.size
+    x = generalised_normal(x_key, shape, p)
+    relative, log_norm = _relative(x, p)
     # exp is at most 1 and, for the smallest p, below 1e-32, so eps goes in first.
-    scale = eps * jnp.exp(log_radius - log_norm)
+    scale = eps * jnp.exp(_log_radius(radius_key, x.size, surface) - log_norm)
     return _multiply_gradually(relative, scale) if _may_underflow(p) else relative * scale
+
+
+def lp_from_words(
+    words: Words, radius_key: PRNGKey, norms: tuple[float, ...], index: Int[Array, ""], eps: Scalar
+) -> Float[Array, "*shape"]:
+    """As :func:`sample_lp` in the ball of ``norms[index]``, from 32 random bits an entry; the index is traced.
+
+    All norms, ∞ too, share one path, so under ``jax.vmap`` each vector has its own norm and radius at no extra cost.
+    """
+    tables = jnp.asarray(np.stack([host_table(float(p)) for p in norms]))
+    p = jnp.asarray(norms, jnp.float32)[index]
+    finite = jnp.isfinite(p)
+    x = from_words(words, tables[index])
+    relative, log_norm = _relative(x, jnp.where(finite, p, 1.0))
+    scale = eps * jnp.exp(_log_radius(radius_key, x.size, False) - log_norm)
+    return jnp.where(finite, relative * scale, x * eps)
 
 
 def sample_l0(
@@ -97,34 +108,37 @@ def sample_l0(
     """
     _check_number(check_fraction, "eps", eps)
     check_choice("values", values, ("uniform", "extremes"))
-    mask_key, value_key = jax.random.split(key)
-    mask_shape = (*shape[:-1], 1) if per_pixel else shape
-    mask = jnp.broadcast_to(random_subset(mask_key, mask_shape, eps), shape)
-    if values == "uniform":
-        return mask, jax.random.uniform(value_key, shape)
-    return mask, jax.random.bernoulli(value_key, shape=shape).astype(jnp.float32)
+    if not per_pixel:
+        mask, new = l0_from_words(jax.random.bits(key, shape, "uint32"), eps)
+    else:
+        mask_key, value_key = jax.random.split(key)
+        mask, _ = l0_from_words(jax.random.bits(mask_key, (*shape[:-1], 1), "uint32"), eps)
+        mask, new = jnp.broadcast_to(mask, shape), jax.random.uniform(value_key, shape)
+    return mask, new if values == "uniform" else jnp.round(new)
 
 
-def random_subset(key: PRNGKey, shape: tuple[int, ...], fraction: Scalar) -> Bool[Array, "*shape"]:
-    """A mask with exactly ``round(fraction * size)`` ones, every set equally likely; ``fraction`` may be traced.
+def l0_from_words(words: Words, eps: Scalar) -> tuple[Bool[Array, "*shape"], Float[Array, "*shape"]]:
+    """As :func:`sample_l0` with uniform values, from 32 random bits an entry.
 
-    The ones are the smallest of random 32-bit words. Their threshold is found bit by bit, by counting, which is much
-    faster than sorting and takes a traced size.
+    The entries replaced are those with the smallest words. Their threshold, the least word *not* among them, is found
+    bit by bit, by counting, which is much faster than sorting and takes a traced number. Given the threshold, the
+    words below it are independent and uniform below it, so their ratios to it serve as the new values.
     """
-    words = jax.random.bits(key, shape, "uint32").reshape(-1)
-    count = jnp.round(fraction * words.size).astype(jnp.int32)
+    flat = words.reshape(-1)
+    count = jnp.round(eps * flat.size).astype(jnp.int32)
 
     def refine(i: Int[Array, ""], threshold: Array) -> Array:
         candidate = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
         # The largest threshold with at most `count` words below it.
-        return jnp.where(jnp.sum(words < candidate) <= count, candidate, threshold)
+        return jnp.where(jnp.sum(flat < candidate) <= count, candidate, threshold)
 
     threshold = jax.lax.fori_loop(0, 32, refine, jnp.uint32(0))
-    below = words < threshold
+    below = flat < threshold
     # Words equal to the threshold, should there be more than one, are taken in order.
-    tied = words == threshold
-    rank = jnp.cumsum(tied) - 1
-    return (below | (tied & (rank < count - jnp.sum(below)))).reshape(shape)
+    tied = flat == threshold
+    mask = below | (tied & (jnp.cumsum(tied) - 1 < count - jnp.sum(below)))
+    values = flat.astype(jnp.float32) / jnp.maximum(threshold, 1).astype(jnp.float32)
+    return mask.reshape(words.shape), jnp.minimum(values, 1).reshape(words.shape)
 
 
 def norm_lp(x: Float[Array, "*shape"], p: float) -> Float[Array, ""]:
@@ -176,6 +190,17 @@ def project_lp(x: Float[Array, "*shape"], p: float, eps: Scalar) -> Float[Array,
         threshold = jnp.maximum(excess[jnp.maximum(last, 0)], 0)
         return jnp.sign(x) * jnp.maximum(jnp.abs(x) - threshold, 0)
     raise ValueError(f"Expected p in (0, 1, 2, inf), got p={p!r}.")
+
+
+def _relative(x: Array, p: Scalar) -> tuple[Array, Array]:
+    """``x / max|x|`` and the log of its Lp norm, which is at least 0."""
+    relative = x / jnp.max(jnp.abs(x))
+    return relative, jnp.log(jnp.sum(jnp.exp(p * jnp.log(jnp.abs(relative))))) / p
+
+
+def _log_radius(key: PRNGKey, size: int, surface: bool) -> Float[Array, ""]:
+    """Log of U^(1/d), or of 1."""
+    return jnp.zeros(()) if surface else jnp.log(jax.random.uniform(key, minval=1e-37)) / size
 
 
 def _sample_cube(key: PRNGKey, shape: tuple[int, ...], *, surface: bool) -> Array:

@@ -49,9 +49,7 @@ class CrossEntropy:
     def __post_init__(self):
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(
-        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch
-    ) -> tuple[Float[Array, ""], Aux]:
+    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
         output, model_state = forward(params, batch.image, key=key, train=True)
         targets = smooth_labels(batch.label, output.logits.shape[-1], smoothing=self.label_smoothing)
         loss = masked_mean(cross_entropy(output.logits, targets), batch.mask)

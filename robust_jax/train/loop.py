@@ -204,7 +204,9 @@ def _count_steps(experiment: Experiment, source) -> tuple[int, int]:
 def _initial_state(experiment: Experiment, optimiser, image_shape: tuple[int, int, int], mesh: Mesh) -> TrainState:
     averaged = experiment.averaging is not None
     model = experiment.network()
-    return replicate(init_state(model, optimiser, seed=experiment.seed, image_shape=image_shape, averaged=averaged), mesh)
+    return replicate(
+        init_state(model, optimiser, seed=experiment.seed, image_shape=image_shape, averaged=averaged), mesh
+    )
 
 
 def _grouped(items: Iterator[PyTree], size: int) -> Iterator[tuple[PyTree, ...]]:

@@ -1,0 +1,11 @@
+"""Random training transforms of one image: ``augmentation(key, image) -> image``, images in [0, 1].
+
+They run inside the compiled training step, under ``jax.vmap`` with a key of its own for every image.
+"""
+
+from robust_jax.augmentations.compose import Chain, Identity, OneOf
+from robust_jax.augmentations.crop import RandomCrop
+from robust_jax.augmentations.flip import HorizontalFlip
+from robust_jax.augmentations.lp import Gaussian, RandomLp
+
+__all__ = ["Chain", "Gaussian", "HorizontalFlip", "Identity", "OneOf", "RandomCrop", "RandomLp"]
