@@ -61,7 +61,7 @@ class Systems:
     """Folder of finished runs, such as runs/random_lp/small, whose rows are kept under FOLDER/results first."""
 
 
-DESCRIPTION = "Train robust image classifiers and measure how far they can be trusted when the world departs from the training set."
+DESCRIPTION = "Train robust image classifiers, and measure how far they can be trusted beyond their training set."
 COMMANDS = {"run": Run, "eval": Eval, "compare": Compare, "systems": Systems}
 Command = Run | Eval | Compare | Systems
 

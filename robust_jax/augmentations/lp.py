@@ -24,7 +24,7 @@ class RandomLp:
     """
 
     cases: str | tuple[tuple[float, float], ...] = "c2"
-    """A training set of the paper, c1, c2 or c3, scaled to the image's size; or pairs (p, eps) taken as they are."""
+    """A training set of the paper, c1, c2, c3 or one norm as l0, scaled to the image's size; or pairs (p, eps)."""
     table: str = "cifar"
     """Whose radii the sets use: cifar or tiny_imagenet."""
 
@@ -52,7 +52,7 @@ class RandomLp:
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
-    """Normal noise whose standard deviation is drawn for each image from U(0, sigma), or is sigma; clipped to [0, 1]."""
+    """Normal noise of a standard deviation drawn for each image from U(0, sigma), or of sigma; clipped to [0, 1]."""
 
     sigma: float = 0.1
     """Largest standard deviation, in units of the image's range."""

@@ -92,21 +92,24 @@ def training_cases(name: str, table: str, shape: tuple[int, ...] | None = None) 
 
     Args:
         name: ``"c1"``, all 90; ``"c2"``, none, or any radius of L0, L2 and L∞ (31 cases); ``"c3"``, the lower five
-            radii of every norm (45).
+            radii of every norm (45); or one norm, as ``"l0"`` or ``"linf"``: none, or any of its radii (11).
         table: ``"cifar"`` or ``"tiny_imagenet"``.
         shape: of the images.
 
     Raises:
         ValueError: if either name is unknown.
     """
-    check_choice("training set of corruptions", name, ("c1", "c2", "c3"))
     radii = _table(table).eps
+    norms = {norm_name(p).lower(): p for p in radii}
+    check_choice("training set of corruptions", name, ("c1", "c2", "c3", *norms))
     if name == "c1":
         cases = [Case(p, eps) for p, column in radii.items() for eps in column]
     elif name == "c2":
         cases = [IDENTITY, *(Case(p, eps) for p in (0, 2, INF) for eps in radii[p])]
-    else:
+    elif name == "c3":
         cases = [Case(p, eps) for p, column in radii.items() for eps in column[:5]]
+    else:
+        cases = [IDENTITY, *(Case(norms[name], eps) for eps in radii[norms[name]])]
     return _scaled(cases, table, shape)
 
 

@@ -33,8 +33,8 @@ def sample_lp(
         x_i \sim \exp(-|x_i|^p) \text{ independent}, \quad r = u^{1/d}, \; u \sim U(0, 1).
 
     For p = ∞ its entries are independent, uniform in [-eps, eps]. The norm is taken relative to the largest entry, so
-    nothing under- or overflows for p from 0.1 to 1000. Entries are about :math:`\epsilon\, d^{-1/p}`; those below 1e-38,
-    as most are at p = 0.1 with d = 3072 and eps = 1, are subnormal, which further arithmetic in XLA takes for zero.
+    nothing under- or overflows for p from 0.1 to 1000. Entries are about :math:`\epsilon\, d^{-1/p}`; those below
+    1e-38, as many are at p = 0.1 with d = 3072 and eps = 1, are subnormal, which arithmetic in XLA takes for zero.
 
     Args:
         key: random key.

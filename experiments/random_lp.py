@@ -1,0 +1,99 @@
+"""Random Lp-norm corruptions: training with noise from one norm, from three, from nine (Siebert et al., 2023).
+
+All runs of a table share everything but the noise their training images get, after the crop and the flip. A norm and
+a radius are drawn for every image; the original draws them, and one noise tensor, for eight images at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robust_jax import augmentations, data, models, suites, train
+from robust_jax.types import Paper, Scale
+
+PAPER = Paper(
+    title="Investigating the Corruption Robustness of Image Classifiers with Random Lp-norm Corruptions",
+    arxiv="2305.05400",
+    claim="WRN-28-4 on CIFAR-10, clean error / mCE_Lp / iCE in %: standard 5.67 / 32.0 / 9.7, C1 7.10 / 8.7 / 1.6, "
+    "C2 6.71 / 8.2 / 1.6, C3 6.43 / 10.6 / 0.1",
+)
+
+
+def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
+    """Standard training first, then one run for each kind of noise."""
+    return {"smoke": smoke, "small": small, "paper": paper}[scale]()
+
+
+def noises(table: str = "cifar") -> dict[str, Any]:
+    """What each run adds to its training images."""
+    return {
+        "standard": augmentations.Identity(),
+        "gaussian": augmentations.Gaussian(sigma=0.1),
+        "l0": augmentations.RandomLp("l0", table=table),
+        "c1": augmentations.RandomLp("c1", table=table),
+        "c2": augmentations.RandomLp("c2", table=table),
+        "c3": augmentations.RandomLp("c3", table=table),
+    }
+
+
+def evaluation(table: str = "cifar", **kwargs: Any) -> dict[str, Any]:
+    return {"clean": suites.Clean(), "random_lp": suites.RandomLp(table=table, **kwargs)}
+
+
+def smoke() -> dict[str, train.Experiment]:
+    """Handwritten digits, 8×8: seconds a run."""
+    return {
+        name: train.Experiment(
+            data=data.Digits(),
+            model=models.WideResNet(depth=10, width=1),
+            augmentation=noise,
+            optimiser=train.Sgd(learning_rate=0.1, nesterov=True),
+            epochs=4,
+            batch_size=64,
+            suites=evaluation(),
+        )
+        for name, noise in noises().items()
+        if name in ("standard", "gaussian", "c2")
+    }
+
+
+def small() -> dict[str, train.Experiment]:
+    """CIFAR-10 as JPEG, on two cores: minutes a run."""
+    return {
+        name: train.Experiment(
+            data=data.Tfds("cifar10_jpeg75", data_dir="../shared/data/tfds", num_test=2000),
+            model=models.ResNet(stage_sizes=(1, 1, 1), width=24),
+            augmentation=augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip(), noise)),
+            optimiser=train.Sgd(learning_rate=0.2, nesterov=True),
+            schedule=train.Cosine(warmup_epochs=0.5),
+            epochs=5,
+            batch_size=128,
+            suites=evaluation(),
+        )
+        for name, noise in noises().items()
+        if name in ("standard", "gaussian", "l0", "c2")
+    }
+
+
+def paper() -> dict[str, train.Experiment]:
+    """The published recipe: WRN-28-4, 150 epochs, cosine with warm restarts; CIFAR-10, CIFAR-100, TinyImageNet."""
+    datasets = {
+        "cifar10": (data.Tfds("cifar10"), 10, "cifar"),
+        "cifar100": (data.Tfds("cifar100"), 100, "cifar"),
+        "tiny_imagenet": (data.ImageFolder("tiny-imagenet-200"), 200, "tiny_imagenet"),
+    }
+    return {
+        f"{dataset}_{name}": train.Experiment(
+            data=source,
+            model=models.WideResNet(num_classes=num_classes, depth=28, width=4, dropout=0.3),
+            augmentation=augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip(), noise)),
+            optimiser=train.Sgd(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, decay_all=True),
+            schedule=train.WarmRestarts(period_epochs=10, multiplier=2),
+            precision="bfloat16",
+            epochs=150,
+            batch_size=384,
+            suites=evaluation(table),
+        )
+        for dataset, (source, num_classes, table) in datasets.items()
+        for name, noise in noises(table).items()
+    }
