@@ -1,0 +1,148 @@
+"""What every corruption and every augmentation promises. A new one is one line in a list below."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_jax import augmentations, config, corruptions
+from robust_jax.core.keys import example_keys
+from robust_jax.core.mesh import data_mesh, shard_batch
+
+SHAPE = (8, 6, 3)
+
+CORRUPTIONS = [
+    corruptions.Gaussian(sigma=0.1),
+    corruptions.RandomLp(p=0.0, eps=0.3),
+    corruptions.RandomLp(p=0.0, eps=0.3, values="extremes", per_pixel=True),
+    corruptions.RandomLp(p=2.0, eps=1.0),
+    corruptions.RandomLp(p=math.inf, eps=0.1, surface=True),
+]
+
+AUGMENTATIONS = [
+    augmentations.Chain(steps=(augmentations.RandomCrop(padding=2), augmentations.HorizontalFlip())),
+    augmentations.Gaussian(sigma=0.1),
+    augmentations.HorizontalFlip(),
+    augmentations.Identity(),
+    augmentations.OneOf(choices=(augmentations.Identity(), augmentations.Gaussian()), weights=(1.0, 3.0)),
+    augmentations.RandomCrop(padding=2, mode="edge"),
+    augmentations.RandomCrop(padding=2, mode="reflect"),
+    augmentations.RandomLp(cases="c1", table="tiny_imagenet"),
+    augmentations.RandomLp(cases="c2"),
+]
+
+DETERMINISTIC = (augmentations.Identity,)
+
+TRANSFORMS = [pytest.param(component, (2.5,), id=f"corruptions.{component}") for component in CORRUPTIONS] + [
+    pytest.param(component, (), id=f"augmentations.{component}") for component in AUGMENTATIONS
+]
+
+every_transform = pytest.mark.parametrize(("transform", "severity"), TRANSFORMS)
+
+
+def images(num):
+    """Random images with some sub-pixels at the ends of the range, where clipping shows."""
+    values = np.random.default_rng(0).uniform(-0.2, 1.2, (num, *SHAPE))
+    return jnp.asarray(np.clip(values, 0, 1), jnp.float32)
+
+
+def keys(ids, seed=0):
+    return example_keys(jax.random.key(seed), jnp.asarray(ids))
+
+
+def test_every_public_component_is_listed():
+    for room, components in ((corruptions, CORRUPTIONS), (augmentations, AUGMENTATIONS)):
+        listed = {type(component).__name__ for component in components}
+        public = {name for name in room.__all__ if isinstance(getattr(room, name), type)}
+        assert listed >= public, f"add {sorted(public - listed)} to the lists in this file"
+
+
+@every_transform
+def test_batch(transform, severity):
+    """Range, shape and type are kept and gradients finite.
+
+    The result is the same for an image alone, without ``jit`` and in any batch, and a second call does not retrace.
+    """
+    traces = []
+
+    @jax.jit
+    def run(keys, x, *severity):
+        traces.append(None)
+
+        def loss(image, key):
+            y = transform(key, image, *severity)
+            return jnp.sum(y**2), y
+
+        gradients, y = jax.vmap(jax.grad(loss, has_aux=True))(x, keys)
+        return y, gradients
+
+    x, ids = images(6), [3, 14, 15, 92, 65, 35]
+    severity = tuple(jnp.float32(s) for s in severity)
+    y, gradients = run(keys(ids), x, *severity)
+    assert y.shape == x.shape
+    assert y.dtype == x.dtype
+    assert np.isfinite(y).all()
+    assert y.min() >= 0
+    assert y.max() <= 1
+    assert gradients.shape == x.shape
+    assert np.isfinite(gradients).all()
+
+    order = np.array([4, 0, 5, 2, 2, 1])
+    shuffled, _ = run(keys(np.array(ids)[order]), x[order], *(s * 1.0 for s in severity))
+    np.testing.assert_allclose(shuffled, np.asarray(y)[order], atol=1e-6)
+    assert len(traces) == 1, "retraced by a second batch"
+
+    for i in (0, 5):
+        np.testing.assert_allclose(transform(keys(ids)[i], x[i], *severity), y[i], atol=2e-6)
+
+    if not isinstance(transform, DETERMINISTIC):
+        other, _ = run(keys(ids, seed=1), x, *severity)
+        assert not np.allclose(other, y, atol=1e-3), "the key has no effect"
+        # Two images alike are changed differently.
+        twins, _ = run(keys(range(6)), jnp.broadcast_to(x[:1], x.shape), *severity)
+        assert not np.allclose(twins, np.broadcast_to(twins[:1], twins.shape), atol=1e-3)
+
+
+@every_transform
+def test_devices_make_no_difference(transform, severity):
+    def run(keys, x):
+        return jax.vmap(lambda key, image: transform(key, image, *severity))(keys, x)
+
+    num = jax.device_count()
+    assert num > 1
+    x, k = images(num), keys(range(num))
+    one = jax.jit(run)(k, x)
+    mesh = data_mesh()
+    sharded = jax.jit(run)(*shard_batch((k, x), mesh))
+    assert len(sharded.sharding.device_set) == num
+    np.testing.assert_allclose(sharded, one, atol=1e-6)
+
+
+def test_pmap_makes_no_difference():
+    """The older way of using many devices, once for the transform that uses the most."""
+    transform = augmentations.RandomLp(cases="c2")
+    num = jax.device_count()
+    x, k = images(num), keys(range(num))
+    np.testing.assert_allclose(jax.pmap(transform)(k, x), jax.jit(jax.vmap(transform))(k, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=str)
+def test_corruption_grows_with_severity(corruption):
+    """Severity is traced: one program serves all, 0 leaves the image as it is, more is further away."""
+    x = jnp.full((4, *SHAPE), 0.5)
+    run = jax.jit(jax.vmap(corruption, (0, 0, None)))
+    distances = [float(jnp.mean(jnp.abs(run(keys(range(4)), x, jnp.float32(s)) - x))) for s in (0.0, 0.5, 1.0, 2.0)]
+    assert run._cache_size() == 1
+    assert distances[0] == 0.0
+    assert distances == sorted(distances)
+    assert distances[-1] > 1.5 * distances[1] > 0.0
+    along_severities = jax.vmap(corruption, (None, None, 0))(jax.random.key(0), x[0], jnp.array([0.5, 2.0]))
+    np.testing.assert_allclose(along_severities[1], corruption(jax.random.key(0), x[0], 2.0), atol=2e-6)
+
+
+@pytest.mark.parametrize("component", [*CORRUPTIONS, *AUGMENTATIONS], ids=str)
+def test_component_is_its_config(component):
+    assert config.from_json(config.to_json(component)) == component
+    assert hash(component) == hash(config.from_json(config.to_json(component)))
