@@ -1,0 +1,23 @@
+"""Data sets and pipelines. The only room that imports tensorflow_datasets and grain."""
+
+from robust_jax.data.arrays import Arrays, Npz
+from robust_jax.data.digits import Digits
+from robust_jax.data.evaluation import Evaluation, evaluation
+from robust_jax.data.folder import ImageFolder
+from robust_jax.data.order import epoch_order
+from robust_jax.data.pipeline import train_feed
+from robust_jax.data.source import Source
+from robust_jax.data.tfds import Tfds
+
+__all__ = [
+    "Arrays",
+    "Digits",
+    "Evaluation",
+    "ImageFolder",
+    "Npz",
+    "Source",
+    "Tfds",
+    "epoch_order",
+    "evaluation",
+    "train_feed",
+]

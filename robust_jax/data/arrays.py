@@ -1,0 +1,133 @@
+"""Data sets in memory and in NumPy files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robust_jax.data.source import Source, check_split, check_validation, hold_out, read_arrays
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays:
+    """Images and labels that the caller holds; compared by content, and saved as a fingerprint only.
+
+    Raises:
+        ValueError: if images are not uint8 or in [0, 1], not [n, h, w, c], hold NaN, or differ in number from labels.
+    """
+
+    train: Any = None
+    """Images [n, h, w, c], uint8 or float in [0, 1], and labels int [n]."""
+    test: Any = None
+    """The same, for testing."""
+    name: str = "arrays"
+    """What rows call it."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes; by default their numbers, up to the largest label."""
+    validation: float = 0.0
+    """Training examples held out: a fraction, or a count."""
+
+    def __post_init__(self):
+        check_validation(self.validation)
+        for split in ("train", "test"):
+            if getattr(self, split) is not None:
+                object.__setattr__(self, split, check_arrays(*getattr(self, split), where=f"{self.name}/{split}"))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything in it."""
+        digest = hashlib.sha256(repr((self.name, self.class_names, self.validation)).encode())
+        for split in (self.train, self.test):
+            for array in split or ():
+                digest.update(repr((array.shape, array.dtype.str)).encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arrays) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def load(self, split: str) -> Source:
+        """One split: train, validation or test."""
+        check_split(split)
+        arrays = self.test if split == "test" else self.train
+        if arrays is None:
+            raise ValueError(f"{self.name} has no {'test' if split == 'test' else 'train'} arrays.")
+        images, labels = arrays
+        class_names = self.class_names or _numbered([s for s in (self.train, self.test) if s is not None])
+        source = Source(
+            self.name, split, class_names, images.shape[1:], read_arrays(images, labels), np.arange(len(labels))
+        )
+        return source if split == "test" else hold_out(source, split, self.validation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Npz:
+    """A ``.npz`` file with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``."""
+
+    path: str
+    """The file."""
+    validation: float = 0.0
+    """Training examples held out: a fraction, or a count."""
+
+    def __post_init__(self):
+        check_validation(self.validation)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+    def load(self, split: str) -> Source:
+        """One split: train, validation or test.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if an array is missing or not as it should be.
+        """
+        check_split(split)
+        if not Path(self.path).is_file():
+            raise FileNotFoundError(f"No file {self.path}.")
+        with np.load(self.path, allow_pickle=False) as file:
+            try:
+                arrays = {part: (file[f"{part}_images"], file[f"{part}_labels"]) for part in ("train", "test")}
+            except KeyError as error:
+                raise ValueError(f"{self.path} has no array {error}; it holds {', '.join(file.files)}.") from error
+        return Arrays(**arrays, name=self.name, validation=self.validation).load(split)
+
+
+def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split:
+    """Images as uint8 and labels as int32.
+
+    Raises:
+        ValueError: naming ``where`` and what was expected.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 4:
+        raise ValueError(f"Expected images of shape [n, h, w, c] in {where}, got {images.shape}.")
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"Expected {len(images)} integer labels in {where}, got {labels.dtype} {labels.shape}.")
+    if len(labels) and labels.min() < 0:
+        raise ValueError(f"Expected labels >= 0 in {where}, got {labels.min()}.")
+    if np.issubdtype(images.dtype, np.floating):
+        if np.isnan(images).any():
+            raise ValueError(
+                f"Expected no NaN in {where}, got some in image {int(np.argwhere(np.isnan(images))[0, 0])}."
+            )
+        if images.size and not (images.min() >= 0 and images.max() <= 1):
+            raise ValueError(f"Expected float images in [0, 1] in {where}, got [{images.min():g}, {images.max():g}].")
+        images = np.round(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise ValueError(f"Expected images as uint8 or as floats in [0, 1] in {where}, got {images.dtype}.")
+    return images, labels.astype(np.int32)
+
+
+def _numbered(splits: list[Split]) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(max(int(labels.max()) for _, labels in splits) + 1))

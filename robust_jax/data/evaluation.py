@@ -1,0 +1,84 @@
+"""A split prepared for evaluation: every example once, in order, the last batch padded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from robust_jax.core.checks import check_positive
+from robust_jax.core.mesh import shard_batch
+from robust_jax.data.pipeline import RESIDENT_BYTES, as_batch
+from robust_jax.data.source import Source
+from robust_jax.types import Batch
+
+_as_batch = jax.jit(as_batch)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The batches of one split. Padding repeats the first example of its batch, with mask False."""
+
+    source: Source
+    batch_size: int
+    mesh: Mesh
+    cached: tuple[tuple[jax.Array, ...], ...] | None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    @property
+    def num_classes(self) -> int:
+        return self.source.num_classes
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.source)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.source.image_shape
+
+    def batches(self) -> Iterator[Batch]:
+        """Masked batches, split over the devices; images are float32 in [0, 1]."""
+        for arrays in self.cached if self.cached is not None else _load(self.source, self.batch_size, self.mesh):
+            yield _as_batch(*arrays)
+
+
+def evaluation(source: Source, *, batch_size: int, mesh: Mesh, resident: bool | Literal["auto"] = "auto") -> Evaluation:
+    """Prepares a split for evaluation.
+
+    Args:
+        source: the examples.
+        batch_size: over all devices; rounded up to a multiple of their number, and no larger than needed.
+        mesh: the devices; batches are split over them.
+        resident: decode once and keep the images on the devices; ``"auto"`` does up to 1 GiB.
+
+    Raises:
+        ValueError: if there are no examples.
+    """
+    check_positive("number of examples", len(source))
+    batch_size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
+    keep = resident is True or (resident == "auto" and source.num_bytes <= RESIDENT_BYTES)
+    return Evaluation(source, batch_size, mesh, tuple(_load(source, batch_size, mesh)) if keep else None)
+
+
+def _load(source: Source, batch_size: int, mesh: Mesh) -> Iterator[tuple[jax.Array, ...]]:
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(source), batch_size):
+            positions = np.arange(start, min(start + batch_size, len(source)))
+            padded = np.concatenate([positions, np.full(batch_size - len(positions), start)])
+            images, labels = zip(*pool.map(source.__getitem__, padded), strict=True)
+            ids = source.ids[padded].astype(np.int32)
+            mask = np.arange(batch_size) < len(positions)
+            yield shard_batch((np.stack(images), np.asarray(labels, np.int32), ids, mask), mesh)

@@ -1,0 +1,113 @@
+"""Folders of images, a subfolder a class."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from robust_jax.core.checks import check_positive, nearest
+from robust_jax.data.images import fit_image
+from robust_jax.data.source import Source, check_split, check_validation, hold_out
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
+FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder:
+    """``PATH/train/CLASS/*`` and ``PATH/test/CLASS/*`` (or ``val``); classes and files in alphabetical order.
+
+    Every image is resized on its shorter side and cut to a square on the host; random crops are an augmentation.
+    """
+
+    path: str
+    """The folder."""
+    image_size: int = 64
+    """Side of the images in pixels."""
+    validation: float = 0.0
+    """Training examples held out: a fraction, or a count."""
+    num_train: int | None = None
+    """Use only the first so many training examples."""
+    num_test: int | None = None
+    """Use only so many test examples, evenly spaced, so that every class is among them."""
+
+    def __post_init__(self):
+        check_positive("image_size", self.image_size)
+        check_validation(self.validation)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name
+
+    def load(self, split: str) -> Source:
+        """One split: train, validation or test.
+
+        Raises:
+            FileNotFoundError: if a folder is missing (the nearest is named) or holds no images.
+            ValueError: naming the file, when one that cannot be read or a class unknown in training is met.
+        """
+        check_split(split)
+        classes = _classes(_folder(Path(self.path), "train"))
+        folder = _folder(Path(self.path), "test" if split == "test" else "train")
+        files, labels = _list_images(folder, classes)
+        source = Source(
+            name=self.name,
+            split=split,
+            class_names=classes,
+            image_shape=(self.image_size, self.image_size, 3),
+            read=_FileReader(tuple(files), tuple(labels), self.image_size),
+            ids=np.arange(len(files)),
+        )
+        if split == "test":
+            count = min(self.num_test or len(source), len(source))
+            return source.subset(np.arange(count) * len(source) // count)
+        source = hold_out(source, split, self.validation)
+        return source if self.num_train is None or split != "train" else source.subset(np.arange(self.num_train))
+
+
+@dataclasses.dataclass(frozen=True)
+class _FileReader:
+    files: tuple[Path, ...]
+    labels: tuple[int, ...]
+    size: int
+
+    def __call__(self, index: int) -> tuple[np.ndarray, int]:
+        try:
+            with Image.open(self.files[index]) as image:
+                return fit_image(image, self.size), self.labels[index]
+        except OSError as error:
+            raise ValueError(f"Cannot read image {self.files[index]}: {error}") from error
+
+
+def _folder(path: Path, split: str) -> Path:
+    if not path.is_dir():
+        siblings = [other.name for other in path.parent.glob("*/")] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"No data folder {path}.{nearest(path.name, siblings) if siblings else ''}")
+    for name in FOLDERS[split]:
+        if (path / name).is_dir():
+            return path / name
+    raise FileNotFoundError(f"{path} has no {' or '.join(FOLDERS[split])} folder.")
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    classes = tuple(sorted(child.name for child in folder.iterdir() if child.is_dir()))
+    if not classes:
+        raise FileNotFoundError(f"{folder} has no class folders.")
+    return classes
+
+
+def _list_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], list[int]]:
+    files, labels = [], []
+    for name in _classes(folder):
+        if name not in classes:
+            raise ValueError(f"{folder / name} is a class that training does not have.{nearest(name, classes)}")
+        for file in sorted((folder / name).rglob("*")):
+            if file.suffix.lower() in SUFFIXES:
+                files.append(file)
+                labels.append(classes.index(name))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no images.")
+    return files, labels
