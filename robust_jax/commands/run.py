@@ -94,6 +94,8 @@ def evaluate_and_report(
     rows = suites.evaluate(
         experiment.suites, key, trained.predictor, evaluation, store=store, labels=labels, console=console
     )
+    showing = [suite for suite in experiment.suites.values() if hasattr(suite, "samples")]
+    samples = [suite.samples(key, trained.predictor, evaluation) for suite in showing]
     if jax.process_index() == 0:
         report.write_rows(workdir / folders.RESULTS, rows)
         report.write_report(
@@ -102,7 +104,7 @@ def evaluate_and_report(
             config=config.to_tree(experiment),
             command=command,
             versions=versions(),
-            samples=suites.samples(experiment.suites, key, trained.predictor, evaluation, store=store),
+            samples=samples,
         )
     return rows
 

@@ -1,0 +1,15 @@
+"""Rows as files, tables, plots and pages."""
+
+from robust_jax.report.html import write_comparison, write_report
+from robust_jax.report.rows import read_rows, write_rows
+from robust_jax.report.tables import comparison_markdown, comparison_table, headline
+
+__all__ = [
+    "comparison_markdown",
+    "comparison_table",
+    "headline",
+    "read_rows",
+    "write_comparison",
+    "write_report",
+    "write_rows",
+]

@@ -1,0 +1,102 @@
+"""One table of several runs: a line a run, the baseline first, the best of every column marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rich.table import Table
+
+from robust_jax.types import Row
+
+
+class Column(NamedTuple):
+    """A summary metric, and how it is written."""
+
+    title: str
+    suite: str
+    case: str
+    metric: str
+    scale: float
+    digits: int
+
+
+# Lower is better in all of them.
+COLUMNS = (
+    Column("clean error %", "clean", "clean", "error", 100, 2),
+    Column("mCE_Lp %", "random_lp", "all", "mCE_Lp", 100, 2),
+    Column("iCE %", "random_lp", "imperceptible", "iCE", 100, 2),
+    Column("NLL", "clean", "clean", "nll", 1, 3),
+    Column("Brier", "clean", "clean", "brier", 1, 3),
+    Column("ECE %", "clean", "clean", "ece", 100, 2),
+)
+Runs = Mapping[str, Sequence[Row]]
+
+
+class Cell(NamedTuple):
+    value: str
+    interval: str
+    best: bool
+
+
+def comparison_cells(runs: Runs) -> tuple[list[str], dict[str, list[Cell]]]:
+    """Column titles, and the cells of every run; only columns that some run has."""
+    found = {name: {(row.suite, row.case, row.metric): row for row in rows if row.suite} for name, rows in runs.items()}
+    columns = [c for c in COLUMNS if any((c.suite, c.case, c.metric) in rows for rows in found.values())]
+    cells: dict[str, list[Cell]] = {name: [] for name in runs}
+    for column in columns:
+        rows = {name: table.get((column.suite, column.case, column.metric)) for name, table in found.items()}
+        values = [row.value for row in rows.values() if row is not None and not math.isnan(row.value)]
+        best = min(values) if len(runs) > 1 and values else None
+        for name, row in rows.items():
+            cells[name].append(_cell(row, column, best))
+    return [column.title for column in columns], cells
+
+
+def comparison_table(runs: Runs, *, title: str | None = None) -> Table:
+    """For the terminal."""
+    titles, cells = comparison_cells(runs)
+    table = Table(title=title, caption="95 % bootstrap intervals; best in bold", caption_justify="left")
+    table.add_column("run")
+    for text in titles:
+        table.add_column(text, justify="right")
+    for name, row in cells.items():
+        table.add_row(name, *(_rich(cell) for cell in row))
+    return table
+
+
+def comparison_markdown(runs: Runs) -> str:
+    """For a README."""
+    titles, cells = comparison_cells(runs)
+    lines = ["| run | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
+    for name, row in cells.items():
+        texts = [f"**{cell.value}** {cell.interval}" if cell.best else f"{cell.value} {cell.interval}" for cell in row]
+        lines.append(f"| {name} | " + " | ".join(text.strip() for text in texts) + " |")
+    return "\n".join(lines)
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """The table in a sentence: the first column's values of every run, in the order of the runs."""
+    runs: dict[str, list[Row]] = {}
+    for row in rows:
+        runs.setdefault(row.run, []).append(row)
+    titles, cells = comparison_cells(runs)
+    shown = min(3, len(titles))
+    figures = ", ".join(f"{name} {' / '.join(cell.value for cell in row[:shown])}" for name, row in cells.items())
+    return f"{' / '.join(titles[:shown])}: {figures}"
+
+
+def _cell(row: Row | None, column: Column, best: float | None) -> Cell:
+    if row is None:
+        return Cell("–", "", False)
+    value = f"{row.value * column.scale:.{column.digits}f}"
+    if row.low is None or row.high is None:
+        return Cell(value, "", row.value == best)
+    low, high = (f"{bound * column.scale:.{column.digits}f}" for bound in (row.low, row.high))
+    return Cell(value, f"[{low}, {high}]", row.value == best)
+
+
+def _rich(cell: Cell) -> str:
+    value = f"[bold]{cell.value}[/bold]" if cell.best else cell.value
+    return f"{value} [dim]\\{cell.interval}[/dim]" if cell.interval else value

@@ -1,0 +1,85 @@
+"""The test images as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from robust_jax import metrics
+from robust_jax.core.checks import check_positive
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure, metric_rows, run_case
+from robust_jax.suites.store import CaseStore
+from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+
+NAME = "clean"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clean:
+    """Error, NLL, Brier score and ECE, and the bins of a reliability diagram."""
+
+    num_bins: int = 15
+    """Bins of the reliability diagram."""
+
+    def __post_init__(self):
+        check_positive("num_bins", self.num_bins)
+
+    @property
+    def num_cases(self) -> int:
+        return 1
+
+    def rows(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        *,
+        store: CaseStore | None = None,
+        labels: RowLabels = RowLabels(),
+        advance: Callable[[], None] = lambda: None,
+    ) -> Iterator[Row]:
+        """Yields the rows; each with a 95 % bootstrap interval over examples.
+
+        Args:
+            key: not used.
+            predictor: any logits function.
+            data: the examples.
+            store: where a finished case is kept and looked for.
+            labels: of the rows.
+            advance: called after every case.
+        """
+        del key
+        table = clean_table(predictor, data, store or CaseStore())
+        advance()
+        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
+        yield from metric_rows(table, **columns, case="clean")
+        yield from self._reliability(table, columns)
+
+    def _reliability(self, table: dict[str, np.ndarray], columns: dict) -> Iterator[Row]:
+        correct = 1 - table["error"]
+        bins = metrics.reliability_bins(table["confidence"], correct, num_bins=self.num_bins)
+        index = metrics.bin_index(table["confidence"], self.num_bins)
+        for i, count in enumerate(bins.count):
+            case = f"bin {bins.edges[i]:.3f}-{bins.edges[i + 1]:.3f}"
+            for metric, values in (("confidence", table["confidence"]), ("accuracy", correct)):
+                if count:
+                    interval = metrics.bootstrap_interval(values[index == i])
+                    yield make_row(metric, interval, int(count), **columns, case=case)
+
+
+def clean_table(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> dict[str, np.ndarray]:
+    """Per-example measures of the images as they are, computed once for all suites that share the store."""
+    table = store.get(NAME, "clean")
+    if table is None:
+        table = run_case(lambda batch: _measure_clean(as_predictor(predictor), batch), data)
+        store.put(NAME, "clean", table)
+    return table
+
+
+@jax.jit
+def _measure_clean(predictor: jax.tree_util.Partial, batch: Batch) -> dict[str, Array]:
+    return measure(predictor, batch.image, batch.label)

@@ -1,0 +1,183 @@
+"""Random Lp-norm corruptions: the 90 of arXiv 2305.05400, and its six imperceptible ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from robust_jax import metrics
+from robust_jax.core.checks import check_positive
+from robust_jax.core.keys import example_keys, named_key
+from robust_jax.core.lp_noise import add_lp_noise_choice
+from robust_jax.core.lp_tables import Case, evaluation_cases, imperceptible_cases, norm_name
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure, metric_rows, run_case, to_host
+from robust_jax.suites.clean import clean_table
+from robust_jax.suites.samples import Samples
+from robust_jax.suites.store import CaseStore, Table
+from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+
+NAME = "random_lp"
+# The seventh of the ten radii of each norm: plain to see, and still to be recognised.
+SAMPLE_RADIUS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomLp:
+    r"""Error under 90 random corruptions, nine norms at ten radii, their mean mCE_Lp, and iCE.
+
+    mCE_Lp is the mean error over the 90, unnormalised. iCE is
+    :func:`~robust_jax.metrics.imperceptible_corruption_error` over the six. All radii are scaled to the size of the
+    images. The noise of an example depends on the key, the case and its id alone. One compiled program serves every
+    case.
+
+    References:
+        Siebert, Mohri & Oeste, arXiv 2305.05400, section 4.
+    """
+
+    table: str = "cifar"
+    """Whose radii: cifar or tiny_imagenet."""
+    repeats: int = 1
+    """Draws of noise per image and case, averaged; the paper makes one."""
+    imperceptible_repeats: int = 1
+    """The same for the six imperceptible cases, whose effect is small."""
+
+    def __post_init__(self):
+        check_positive("repeats", self.repeats)
+        check_positive("imperceptible_repeats", self.imperceptible_repeats)
+        evaluation_cases(self.table)
+
+    @property
+    def num_cases(self) -> int:
+        return len(evaluation_cases(self.table)) + len(imperceptible_cases(self.table))
+
+    def rows(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        *,
+        store: CaseStore | None = None,
+        labels: RowLabels = RowLabels(),
+        advance: Callable[[], None] = lambda: None,
+    ) -> Iterator[Row]:
+        """Yields each case's rows when it is done, then mCE_Lp and iCE; all with 95 % bootstrap intervals.
+
+        The intervals of the summaries resample images, each with its results under all cases.
+
+        Args:
+            key: of the noise.
+            predictor: any logits function.
+            data: the examples.
+            store: where finished cases are kept and looked for.
+            labels: of the rows.
+            advance: called after every case.
+        """
+        store = store or CaseStore()
+        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
+        clean = clean_table(predictor, data, store)["error"]
+        published = evaluation_cases(self.table, data.image_shape), evaluation_cases(self.table)
+        errors = []
+        for case, label in zip(*published, strict=True):
+            table = self._case(key, predictor, data, store, "test", case, label, self.repeats)
+            advance()
+            errors.append(table["error"])
+            yield from metric_rows(table, **columns, case=label.name, severity=case.eps)
+        interval = metrics.bootstrap_interval(np.mean(errors, axis=0))
+        yield make_row("mCE_Lp", interval, data.num_examples, **columns, case="all", severity=None)
+
+        invisible = []
+        published = imperceptible_cases(self.table, data.image_shape), imperceptible_cases(self.table)
+        for case, label in zip(*published, strict=True):
+            table = self._case(key, predictor, data, store, "imperceptible", case, label, self.imperceptible_repeats)
+            advance()
+            invisible.append(table["error"])
+        both = np.stack([clean, np.mean(invisible, axis=0)], axis=1)
+        ratio = metrics.bootstrap_interval(both, lambda m: metrics.imperceptible_corruption_error(m[..., 0], m[..., 1]))
+        yield make_row("iCE", ratio, data.num_examples, **columns, case="imperceptible", severity=None)
+
+    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+        """The first images under one radius of every norm, with what is predicted for them."""
+        batch = next(iter(data.batches()))
+        cases = evaluation_cases(self.table, data.image_shape)
+        shown = [None, *(case for i, case in enumerate(cases) if i % 10 == SAMPLE_RADIUS)]
+        columns = []
+        for case in shown:
+            images = batch.image if case is None else self._corrupt(key, batch, "test", case, 0)
+            logits = _logits(as_predictor(predictor), images)
+            columns.append(to_host((images[:num_images], jax.nn.softmax(logits)[:num_images])))
+        images, probs = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
+        return Samples(
+            images=np.round(images * 255).astype(np.uint8),
+            titles=["clean", *(norm_name(case.p) for case in shown[1:])],
+            predictions=[[data.class_names[k] for k in row] for row in probs.argmax(axis=-1)],
+            confidences=probs.max(axis=-1),
+            labels=[data.class_names[k] for k in np.asarray(to_host(batch.label))[:num_images]],
+        )
+
+    def _case(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        store: CaseStore,
+        kind: str,
+        case: Case,
+        label: Case,
+        repeats: int,
+    ) -> Table:
+        """Per-example measures, averaged over the draws of noise."""
+        suite = f"{NAME}_{_digest((self.table, repeats, data.image_shape))}"
+        name = f"{kind} {label.name}"
+        table = store.get(suite, name)
+        if table is None:
+            tables = []
+            for repeat in range(repeats):
+                case_key, index = self._key_and_index(key, kind, case, repeat)
+                program = partial(_measure_noisy, self._norms(), as_predictor(predictor), case_key, index, case.eps)
+                tables.append(run_case(program, data))
+            table = {metric: np.mean([t[metric] for t in tables], axis=0) for metric in tables[0]}
+            store.put(suite, name, table)
+        return table
+
+    def _corrupt(self, key: PRNGKey, batch: Batch, kind: str, case: Case, repeat: int) -> Images:
+        case_key, index = self._key_and_index(key, kind, case, repeat)
+        return _noisy(self._norms(), case_key, index, case.eps, batch)
+
+    def _key_and_index(self, key: PRNGKey, kind: str, case: Case, repeat: int) -> tuple[PRNGKey, Int[Array, ""]]:
+        key = jax.random.fold_in(named_key(key, f"{kind} {case.name}"), repeat)
+        return key, jnp.int32(self._norms().index(case.p))
+
+    def _norms(self) -> tuple[float, ...]:
+        return tuple(dict.fromkeys(case.p for case in evaluation_cases(self.table)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _noisy(
+    norms: tuple[float, ...], key: PRNGKey, index: Int[Array, ""], eps: Float[Array, ""], batch: Batch
+) -> Images:
+    def corrupt(key, image):
+        return add_lp_noise_choice(key, image, norms, index, eps)
+
+    return jax.vmap(corrupt)(example_keys(key, batch.id), batch.image)
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure_noisy(norms, predictor, key, index, eps, batch: Batch) -> dict[str, Array]:
+    return measure(predictor, _noisy(norms, key, index, eps, batch), batch.label)
+
+
+@jax.jit
+def _logits(predictor: jax.tree_util.Partial, images: Images) -> Array:
+    return predictor(images)
+
+
+def _digest(value: object) -> str:
+    """A short name for settings, so that finished cases of other settings are not taken for these."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:8]

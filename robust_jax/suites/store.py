@@ -1,0 +1,55 @@
+"""Finished cases, example by example, kept so that an interrupted evaluation goes on where it was."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from robust_jax.core.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+Table = dict[str, np.ndarray]
+
+
+class CaseStore:
+    """Arrays by suite and case, in a folder, or in memory where there is none.
+
+    Only the first process writes; all of them read, so the folder must be one that every host sees.
+    """
+
+    def __init__(self, folder: Path | None = None):
+        self.folder = None if folder is None else Path(folder)
+        self._memory: dict[tuple[str, str], Table] = {}
+
+    def get(self, suite: str, case: str) -> Table | None:
+        """The arrays of a case; None if it is not there, or, with a warning, if its file cannot be read."""
+        if self.folder is None:
+            return self._memory.get((suite, case))
+        path = self._path(suite, case)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s cannot be read and is computed again: %s", path, error)
+            return None
+
+    def put(self, suite: str, case: str, table: Table) -> None:
+        """Keeps the arrays of a case."""
+        if self.folder is None:
+            self._memory[suite, case] = table
+        elif jax.process_index() == 0:
+            buffer = io.BytesIO()
+            np.savez(buffer, **table)
+            write_atomically(self._path(suite, case), buffer.getvalue())
+
+    def _path(self, suite: str, case: str) -> Path:
+        return self.folder / suite / (re.sub(r"[^\w.=-]+", "_", case) + ".npz")
