@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from robust_jax.core.checks import check_non_negative
 from robust_jax.core.lp_noise import add_lp_noise_choice
 from robust_jax.core.lp_tables import Case, training_cases
+from robust_jax.core.random_words import random_normal
 from robust_jax.types import Image, PRNGKey
 
 
@@ -65,4 +66,4 @@ class Gaussian:
     def __call__(self, key: PRNGKey, image: Image) -> Image:
         sigma_key, key = jax.random.split(key)
         sigma = self.sigma if self.fixed else self.sigma * jax.random.uniform(sigma_key)
-        return jnp.clip(image + sigma * jax.random.normal(key, image.shape), 0, 1)
+        return jnp.clip(image + sigma * random_normal(key, image.shape), 0, 1)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, UInt
 from scipy import special
 
 from robust_jax.core.checks import check_positive
+from robust_jax.core.random_words import random_words
 from robust_jax.types import PRNGKey
 
 CELL_BITS = 10
@@ -49,7 +50,7 @@ def generalised_normal(key: PRNGKey, shape: tuple[int, ...], p: float | Float[Ar
     Raises:
         ValueError: if p is a number and not positive.
     """
-    return from_words(jax.random.bits(key, shape, "uint32"), modulus_table(p))
+    return from_words(random_words(key, shape), modulus_table(p))
 
 
 def from_words(words: Words, table: Table) -> Float[Array, "*shape"]:

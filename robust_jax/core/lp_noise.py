@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from robust_jax.core.norms import Scalar, l0_from_words, lp_from_words, sample_l0, sample_lp
+from robust_jax.core.random_words import random_words
 from robust_jax.types import Image, PRNGKey
 
 
@@ -58,7 +59,7 @@ def add_lp_noise_choice(
     position = jnp.asarray([dense.index(p) if p != 0 else 0 for p in norms], jnp.int32)[index]
 
     words_key, radius_key = jax.random.split(key)
-    words = jax.random.bits(words_key, image.shape, "uint32")
+    words = random_words(words_key, image.shape)
 
     def impulse() -> Array:
         mask, new = l0_from_words(words, eps)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from robust_jax.core.generalised_normal import Words, from_words, generalised_normal, host_table
+from robust_jax.core.random_words import random_uniform, random_words
 from robust_jax.types import PRNGKey
 
 Scalar = float | Float[Array, ""]
@@ -109,11 +110,11 @@ def sample_l0(
     _check_number(check_fraction, "eps", eps)
     check_choice("values", values, ("uniform", "extremes"))
     if not per_pixel:
-        mask, new = l0_from_words(jax.random.bits(key, shape, "uint32"), eps)
+        mask, new = l0_from_words(random_words(key, shape), eps)
     else:
         mask_key, value_key = jax.random.split(key)
-        mask, _ = l0_from_words(jax.random.bits(mask_key, (*shape[:-1], 1), "uint32"), eps)
-        mask, new = jnp.broadcast_to(mask, shape), jax.random.uniform(value_key, shape)
+        mask, _ = l0_from_words(random_words(mask_key, (*shape[:-1], 1)), eps)
+        mask, new = jnp.broadcast_to(mask, shape), random_uniform(value_key, shape)
     return mask, new if values == "uniform" else jnp.round(new)
 
 
@@ -205,8 +206,8 @@ def _log_radius(key: PRNGKey, size: int, surface: bool) -> Float[Array, ""]:
 
 def _sample_cube(key: PRNGKey, shape: tuple[int, ...], *, surface: bool) -> Array:
     if surface:
-        return jax.random.rademacher(key, shape, jnp.float32)
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+        return jnp.where(random_words(key, shape) & 1, 1.0, -1.0)
+    return 2.0 * random_uniform(key, shape) - 1.0
 
 
 def _check_number(check, name: str, value: Scalar) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative
 from robust_jax.core.lp_noise import add_lp_noise
+from robust_jax.core.random_words import random_normal
 from robust_jax.types import Image, PRNGKey
 
 Severity = float | Float[Array, ""]
@@ -68,4 +68,4 @@ class Gaussian:
         check_non_negative("sigma", self.sigma)
 
     def __call__(self, key: PRNGKey, image: Image, severity: Severity = 1.0) -> Image:
-        return jnp.clip(image + self.sigma * severity * jax.random.normal(key, image.shape), 0, 1)
+        return jnp.clip(image + self.sigma * severity * random_normal(key, image.shape), 0, 1)
