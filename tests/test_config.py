@@ -12,7 +12,9 @@ def experiment(**changes) -> train.Experiment:
     fields = {
         "data": data.Digits(),
         "model": models.WideResNet(depth=10, width=1),
-        "augmentation": augmentations.Chain((augmentations.RandomCrop(), augmentations.RandomLp(((float("inf"), 0.1),)))),
+        "augmentation": augmentations.Chain(
+            (augmentations.RandomCrop(), augmentations.RandomLp(((float("inf"), 0.1),)))
+        ),
         "averaging": train.Ema(),
     }
     return train.Experiment(**(fields | changes))

@@ -1,7 +1,8 @@
-"""Percentile bootstrap intervals (Efron & Tibshirani, 1993, chapter 13). Host statistics, in float64."""
+"""Percentile bootstrap intervals (Efron & Tibshirani, 1993, chapter 13). Host statistics."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,8 +11,7 @@ from jaxtyping import Float
 
 from robust_jax.core.checks import check_positive
 
-BOOTSTRAP_SEED = 0
-CHUNK = 100
+SEED = 0
 
 
 class Interval(NamedTuple):
@@ -23,21 +23,14 @@ class Interval(NamedTuple):
 
 
 def bootstrap_means(
-    values: Float[np.ndarray, "n m"], *, num_resamples: int = 1000, seed: int = BOOTSTRAP_SEED
+    values: Float[np.ndarray, "n m"], *, num_resamples: int = 1000, seed: int = SEED
 ) -> Float[np.ndarray, "resamples m"]:
     """Column means of resampled rows: draws n rows with replacement, keeping each row's columns together.
 
-    The same seed draws the same rows for every metric, so intervals of a set of columns are paired.
+    The same seed draws the same rows whatever the columns, so that intervals of different metrics are paired.
     """
     check_positive("num_resamples", num_resamples)
-    values = np.asarray(values, np.float64)
-    size = len(values)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    means = []
-    for start in range(0, num_resamples, CHUNK):
-        count = min(CHUNK, num_resamples - start)
-        means.append(generator.multinomial(size, np.full(size, 1 / size), size=count) @ values / size)
-    return np.concatenate(means)
+    return _resampling_weights(len(values), num_resamples, seed) @ np.asarray(values, np.float64)
 
 
 def bootstrap_interval(
@@ -46,7 +39,7 @@ def bootstrap_interval(
     *,
     level: float = 0.95,
     num_resamples: int = 1000,
-    seed: int = BOOTSTRAP_SEED,
+    seed: int = SEED,
 ) -> Interval:
     """The value and percentile interval of a statistic of column means, over resampled examples.
 
@@ -60,9 +53,21 @@ def bootstrap_interval(
     values = np.asarray(values, np.float64)
     values = values.reshape(len(values), -1)
     samples = statistic(bootstrap_means(values, num_resamples=num_resamples, seed=seed))
-    value = float(statistic(values.mean(axis=0)))
-    # nanquantile sorts; a statistic that is undefined on some resamples, such as x / 0, has no interval.
+    return percentile_interval(float(statistic(values.mean(axis=0))), samples, level=level)
+
+
+def percentile_interval(value: float, samples: Float[np.ndarray, "resamples"], *, level: float = 0.95) -> Interval:
+    """The interval between quantiles of resampled values; NaN where the statistic is undefined on some of them."""
     if not np.isfinite(samples).all():
         return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
+
+
+# A suite asks for the same resampling for every case and metric; drawing it takes longer than using it.
+@functools.lru_cache(maxsize=2)
+def _resampling_weights(size: int, num_resamples: int, seed: int) -> Float[np.ndarray, "resamples n"]:
+    """How often each example is drawn, divided by their number."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    counts = generator.multinomial(size, np.full(size, 1 / size), size=num_resamples)
+    return (counts / size).astype(np.float64)

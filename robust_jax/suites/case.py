@@ -59,21 +59,21 @@ def to_host(tree):
     return jax.device_get(tree)
 
 
-def metric_rows(table: Table, **columns) -> Iterator[Row]:
-    """Rows of the mean error, NLL and Brier score and of the ECE, with intervals over examples."""
-    count = len(table["error"])
-    means = np.stack([table[name] for name in ("error", "nll", "brier")], axis=1)
-    for i, name in enumerate(("error", "nll", "brier")):
-        interval = metrics.bootstrap_interval(means, lambda m, i=i: m[..., i])
-        yield make_row(name, interval, count, **columns)
-    yield make_row("ece", calibration_interval(table), count, **columns)
-
-
-def calibration_interval(table: Table, *, num_bins: int = 15) -> Interval:
-    """ECE and its interval: a sum of moduli of mean gaps, one a bin."""
+def metric_rows(table: Table, *, num_bins: int = 15, **columns) -> Iterator[Row]:
+    """Rows of the mean error, NLL and Brier score and of the ECE, with 95 % intervals over examples."""
+    means = ("error", "nll", "brier")
+    # The ECE is the sum over bins of the moduli of mean gaps between accuracy and confidence.
     gaps = (1 - table["error"]) - table["confidence"]
-    columns = np.eye(num_bins)[metrics.bin_index(table["confidence"], num_bins)] * gaps[:, None]
-    return metrics.bootstrap_interval(columns, lambda means: np.abs(means).sum(axis=-1))
+    in_bin = np.eye(num_bins)[metrics.bin_index(table["confidence"], num_bins)]
+    values = np.concatenate([np.stack([table[name] for name in means], axis=1), in_bin * gaps[:, None]], axis=1)
+
+    def statistics(m: np.ndarray) -> np.ndarray:
+        return np.concatenate([m[..., :3], np.abs(m[..., 3:]).sum(axis=-1, keepdims=True)], axis=-1)
+
+    samples = statistics(metrics.bootstrap_means(values))
+    for i, name in enumerate((*means, "ece")):
+        interval = metrics.percentile_interval(float(statistics(values.mean(axis=0))[i]), samples[:, i])
+        yield make_row(name, interval, len(values), **columns)
 
 
 def make_row(metric: str, interval: Interval, count: int, **columns) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -106,12 +107,13 @@ class RandomLp:
         """The first images under one radius of every norm, with what is predicted for them."""
         batch = next(iter(data.batches()))
         cases = evaluation_cases(self.table, data.image_shape)
-        shown = [None, *(case for i, case in enumerate(cases) if i % 10 == SAMPLE_RADIUS)]
+        clean = Case(math.inf, 0.0)
+        shown = [clean, *(case for i, case in enumerate(cases) if i % 10 == SAMPLE_RADIUS)]
         columns = []
         for case in shown:
-            images = batch.image if case is None else self._corrupt(key, batch, "test", case, 0)
-            logits = _logits(as_predictor(predictor), images)
-            columns.append(to_host((images[:num_images], jax.nn.softmax(logits)[:num_images])))
+            case_key, index = self._key_and_index(key, "test", case, 0)
+            images, probs = _show(self._norms(), as_predictor(predictor), case_key, index, case.eps, batch)
+            columns.append([part[:num_images] for part in to_host((images, probs))])
         images, probs = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
         return Samples(
             images=np.round(images * 255).astype(np.uint8),
@@ -146,10 +148,6 @@ class RandomLp:
             store.put(suite, name, table)
         return table
 
-    def _corrupt(self, key: PRNGKey, batch: Batch, kind: str, case: Case, repeat: int) -> Images:
-        case_key, index = self._key_and_index(key, kind, case, repeat)
-        return _noisy(self._norms(), case_key, index, case.eps, batch)
-
     def _key_and_index(self, key: PRNGKey, kind: str, case: Case, repeat: int) -> tuple[PRNGKey, Int[Array, ""]]:
         key = jax.random.fold_in(named_key(key, f"{kind} {case.name}"), repeat)
         return key, jnp.int32(self._norms().index(case.p))
@@ -173,9 +171,10 @@ def _measure_noisy(norms, predictor, key, index, eps, batch: Batch) -> dict[str,
     return measure(predictor, _noisy(norms, key, index, eps, batch), batch.label)
 
 
-@jax.jit
-def _logits(predictor: jax.tree_util.Partial, images: Images) -> Array:
-    return predictor(images)
+@partial(jax.jit, static_argnums=0)
+def _show(norms, predictor, key, index, eps, batch: Batch) -> tuple[Images, Float[Array, "b k"]]:
+    images = _noisy(norms, key, index, eps, batch)
+    return images, jax.nn.softmax(predictor(images))
 
 
 def _digest(value: object) -> str:
