@@ -1,0 +1,31 @@
+"""Every architecture in either precision on the digits, as small as it goes."""
+
+from robust_jax import data, models, suites, train
+from robust_jax.types import Paper, Scale
+
+PAPER = Paper(title="Architectures on handwritten digits", claim="each one learns")
+
+NETWORKS = {
+    "wide_resnet": models.WideResNet(depth=10, width=1, dropout=0.1),
+    "resnet": models.ResNet(stage_sizes=(1, 1), width=16, variant="preact", norm="group"),
+    "vit": models.ViT(patch_size=2, width=32, depth=2, heads=2, stochastic_depth=0.1),
+    "ode_net": models.ODENet(width=16, num_steps=2),
+}
+
+
+def get_runs(scale: Scale = "smoke") -> dict[str, train.Experiment]:
+    return {
+        f"{name}_{precision}": train.Experiment(
+            data=data.Digits(validation=0.1),
+            model=model,
+            precision=precision,
+            optimiser=train.AdamW(learning_rate=5e-3, weight_decay=0.01),
+            schedule=train.Cosine(warmup_epochs=1),
+            averaging=train.Ema(decay=0.98),
+            epochs=6,
+            batch_size=64,
+            suites={"clean": suites.Clean()},
+        )
+        for name, model in NETWORKS.items()
+        for precision in ("float32", "bfloat16")
+    }
