@@ -1,73 +1,137 @@
-"""Percentile bootstrap intervals (Efron & Tibshirani, 1993, chapter 13). Host statistics."""
+"""Bootstrap intervals (Efron & Tibshirani, 1993, chapter 13; basic: Davison & Hinkley, 1997, chapter 5).
+
+Host statistics, in float64.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-from robust_jax.core.checks import check_positive
+from robust_jax.core.checks import check_choice, check_fraction, check_positive
 
-SEED = 0
+BOOTSTRAP_SEED = 0
+# Bounds the memory of one step: draws for the weights, and weights turned into float64.
+CHUNK_DRAWS = 1 << 22
+
+Statistic = Callable[[Float[np.ndarray, "... m"]], Float[np.ndarray, "..."]]
 
 
 class Interval(NamedTuple):
-    """An estimate and its confidence interval."""
+    """An estimate and its confidence interval; NaN bounds where the statistic is undefined on some resamples."""
 
     value: float
     low: float
     high: float
 
 
+def first_mean(means: Float[np.ndarray, "... m"]) -> Float[np.ndarray, "..."]:
+    """The statistic that is the mean of the first column."""
+    return means[..., 0]
+
+
 def bootstrap_means(
-    values: Float[np.ndarray, "n m"], *, num_resamples: int = 1000, seed: int = SEED
+    values: Float[np.ndarray, "n m"], *, num_resamples: int = 1000, seed: int = BOOTSTRAP_SEED
 ) -> Float[np.ndarray, "resamples m"]:
     """Column means of resampled rows: draws n rows with replacement, keeping each row's columns together.
 
-    The same seed draws the same rows whatever the columns, so that intervals of different metrics are paired.
+    The same seed draws the same rows for every table of n rows, so intervals of different metrics are paired.
+
+    Raises:
+        ValueError: if there are no rows, or ``num_resamples`` is not positive.
     """
+    values = np.asarray(values, np.float64)
+    size = len(values)
+    check_positive("number of examples", size)
     check_positive("num_resamples", num_resamples)
-    return _resampling_weights(len(values), num_resamples, seed) @ np.asarray(values, np.float64)
+    weights = _weights(size, num_resamples, seed)
+    # A product of float matrices goes through BLAS, one with integers does not.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.concatenate([rows.astype(np.float64) @ values / size for rows in _chunks(weights, size)])
 
 
 def bootstrap_interval(
     values: Float[np.ndarray, "n m"],
-    statistic: Callable[[Float[np.ndarray, "... m"]], Float[np.ndarray, "..."]] = lambda means: means[..., 0],
+    statistic: Statistic = first_mean,
     *,
     level: float = 0.95,
     num_resamples: int = 1000,
-    seed: int = SEED,
+    seed: int = BOOTSTRAP_SEED,
+    method: str = "percentile",
 ) -> Interval:
-    """The value and percentile interval of a statistic of column means, over resampled examples.
+    r"""The value and bootstrap interval of a statistic of column means, over resampled examples.
+
+    With :math:`\hat\theta` the value and :math:`q_\alpha` quantiles of the resampled statistic,
+    :math:`\alpha = (1 - level) / 2`,
+
+    .. math:: \text{percentile: } [q_\alpha, q_{1-\alpha}]; \quad
+        \text{basic: } [2\hat\theta - q_{1-\alpha}, 2\hat\theta - q_\alpha].
+
+    Basic is for a statistic whose estimate is biased, as ECE is: resampling adds the bias once more, which
+    percentiles keep and reflection removes.
 
     Args:
         values: per-example values, one column a quantity; a vector is one column.
         statistic: of the column means, over leading axes; by default the first mean itself.
-        level: probability the interval should cover.
+        level: probability the interval should cover, in [0, 1].
         num_resamples: bootstrap samples.
         seed: of the resampling.
+        method: ``"percentile"`` or ``"basic"``.
+
+    Raises:
+        ValueError: if there are no examples, or an option is outside its range.
     """
+    intervals = bootstrap_intervals(
+        values, {"": (statistic, method)}, level=level, num_resamples=num_resamples, seed=seed
+    )
+    return intervals[""]
+
+
+def bootstrap_intervals(
+    values: Float[np.ndarray, "n m"],
+    statistics: Mapping[str, tuple[Statistic, str]],
+    *,
+    level: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = BOOTSTRAP_SEED,
+) -> dict[str, Interval]:
+    """As :func:`bootstrap_interval`, for several statistics, each with its method, of the same resamples."""
+    check_fraction("level", level)
     values = np.asarray(values, np.float64)
     values = values.reshape(len(values), -1)
-    samples = statistic(bootstrap_means(values, num_resamples=num_resamples, seed=seed))
-    return percentile_interval(float(statistic(values.mean(axis=0))), samples, level=level)
+    resampled = bootstrap_means(values, num_resamples=num_resamples, seed=seed)
+    means = values.mean(axis=0)
+    intervals = {}
+    for name, (statistic, method) in statistics.items():
+        check_choice("method", method, ("percentile", "basic"))
+        value, samples = float(statistic(means)), statistic(resampled)
+        low = high = float("nan")
+        if np.isfinite(samples).all():
+            low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+            if method == "basic":
+                low, high = 2 * value - high, 2 * value - low
+        intervals[name] = Interval(value, float(low), float(high))
+    return intervals
 
 
-def percentile_interval(value: float, samples: Float[np.ndarray, "resamples"], *, level: float = 0.95) -> Interval:
-    """The interval between quantiles of resampled values; NaN where the statistic is undefined on some of them."""
-    if not np.isfinite(samples).all():
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
-
-
-# A suite asks for the same resampling for every case and metric; drawing it takes longer than using it.
-@functools.lru_cache(maxsize=2)
-def _resampling_weights(size: int, num_resamples: int, seed: int) -> Float[np.ndarray, "resamples n"]:
-    """How often each example is drawn, divided by their number."""
+@functools.lru_cache(maxsize=1)
+def _weights(size: int, num_resamples: int, seed: int) -> UInt8[np.ndarray, "resamples n"]:
+    """How often each resample draws each example. The last is remembered: all cases of a suite are of one size."""
     generator = np.random.Generator(np.random.PCG64(seed))
-    counts = generator.multinomial(size, np.full(size, 1 / size), size=num_resamples)
-    return (counts / size).astype(np.float64)
+    # Counts are Poisson(1) in the limit, so a byte holds them.
+    weights = np.empty((num_resamples, size), np.uint8)
+    for rows in _chunks(weights, size):
+        draws = generator.integers(0, size, rows.shape)
+        draws += np.arange(len(rows))[:, None] * size
+        rows[:] = np.bincount(draws.ravel(), minlength=rows.size).reshape(rows.shape)
+    weights.flags.writeable = False
+    return weights
+
+
+def _chunks(weights: UInt8[np.ndarray, "resamples n"], size: int) -> list[UInt8[np.ndarray, "chunk n"]]:
+    step = max(1, CHUNK_DRAWS // size)
+    return [weights[start : start + step] for start in range(0, len(weights), step)]

@@ -88,8 +88,9 @@ def sample_grid(samples) -> str:
 def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
     curves: dict[str, list[Row]] = {}
     for row in rows:
-        if row.suite == "random_lp" and row.metric == "error" and row.severity is not None:
-            curves.setdefault(row.case.partition(" ")[0], []).append(row)
+        norm, _, radius = row.case.partition(" ")
+        if row.suite == "random_lp" and row.metric == "error" and radius.startswith("eps="):
+            curves.setdefault(norm, []).append(row)
     return curves
 
 

@@ -15,6 +15,9 @@ from robust_jax.metrics import Interval
 from robust_jax.suites.store import Table
 from robust_jax.types import Batch, Evaluation, Images, Labels, LogitsFn, Row
 
+# Enough to keep the devices busy, and no more: each holds its images in memory until its program has run.
+BATCHES_IN_FLIGHT = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class RowLabels:
@@ -28,9 +31,35 @@ class RowLabels:
     """Seed of the run."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ByIdentity:
+    """A callable that cannot be hashed, such as an Equinox module, as one that can; its weights are constants."""
+
+    predictor: LogitsFn
+
+    def __call__(self, images: Images) -> Float[Array, "b k"]:
+        return self.predictor(images)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and other.predictor is self.predictor
+
+    def __hash__(self) -> int:
+        return id(self.predictor)
+
+
 def as_predictor(predictor: LogitsFn) -> jax.tree_util.Partial:
-    """Any logits function as an argument that passes through jit."""
-    return predictor if isinstance(predictor, jax.tree_util.Partial) else jax.tree_util.Partial(predictor)
+    """Any logits function as an argument that passes through jit.
+
+    A ``Partial`` stays what it is, so that new weights do not compile anew. Any other callable is compared by value
+    where it can be hashed, else by identity.
+    """
+    if isinstance(predictor, jax.tree_util.Partial):
+        return predictor
+    try:
+        hash(predictor)
+    except TypeError:
+        return jax.tree_util.Partial(_ByIdentity(predictor))
+    return jax.tree_util.Partial(predictor)
 
 
 def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Float[Array, "b"]]:
@@ -46,7 +75,11 @@ def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Fl
 
 def run_case(program: Callable[[Batch], dict[str, Array]], data: Evaluation) -> Table:
     """Runs a compiled program over all batches and returns its arrays on the host, padding removed."""
-    parts = [(program(batch), batch.mask) for batch in data.batches()]
+    parts = []
+    for batch in data.batches():
+        parts.append((program(batch), batch.mask))
+        if len(parts) > BATCHES_IN_FLIGHT:
+            jax.block_until_ready(parts[-1 - BATCHES_IN_FLIGHT])
     values, masks = zip(*to_host(parts), strict=True)
     mask = np.concatenate(masks)
     return {name: np.concatenate([part[name] for part in values])[mask] for name in values[0]}
@@ -60,23 +93,29 @@ def to_host(tree):
 
 
 def metric_rows(table: Table, *, num_bins: int = 15, **columns) -> Iterator[Row]:
-    """Rows of the mean error, NLL and Brier score and of the ECE, with 95 % intervals over examples."""
-    means = ("error", "nll", "brier")
-    # The ECE is the sum over bins of the moduli of mean gaps between accuracy and confidence.
-    gaps = (1 - table["error"]) - table["confidence"]
-    in_bin = np.eye(num_bins)[metrics.bin_index(table["confidence"], num_bins)]
-    values = np.concatenate([np.stack([table[name] for name in means], axis=1), in_bin * gaps[:, None]], axis=1)
+    """Rows of the mean error, NLL and Brier score and of the ECE, with 95 % intervals over examples.
 
-    def statistics(m: np.ndarray) -> np.ndarray:
-        return np.concatenate([m[..., :3], np.abs(m[..., 3:]).sum(axis=-1, keepdims=True)], axis=-1)
-
-    samples = statistics(metrics.bootstrap_means(values))
-    for i, name in enumerate((*means, "ece")):
-        interval = metrics.percentile_interval(float(statistics(values.mean(axis=0))[i]), samples[:, i])
-        yield make_row(name, interval, len(values), **columns)
+    Args:
+        table: arrays ``[n]``, or ``[n, repeats]`` where each example was predicted several times.
+        num_bins: of the ECE.
+        columns: the other fields of the rows.
+    """
+    size = len(table["error"])
+    table = {name: values.reshape(size, -1) for name, values in table.items()}
+    names = ("error", "nll", "brier")
+    means = np.stack([table[name].mean(axis=1) for name in names], axis=1)
+    gaps = metrics.binned_gaps(table["confidence"], 1 - table["error"], num_bins=num_bins).mean(axis=1)
+    statistics = {name: (lambda m, i=i: m[..., i], "percentile") for i, name in enumerate(names)}
+    # Percentiles of the ECE lie above it on few examples, and often do not cover the truth; see bootstrap_interval.
+    statistics["ece"] = (lambda m: np.abs(m[..., len(names) :]).sum(axis=-1), "basic")
+    intervals = metrics.bootstrap_intervals(np.concatenate([means, gaps], axis=1), statistics)
+    ece = intervals["ece"]
+    intervals["ece"] = ece._replace(low=np.maximum(ece.low, 0), high=np.maximum(ece.high, 0))
+    for name, interval in intervals.items():
+        yield make_row(name, interval, size, **columns)
 
 
 def make_row(metric: str, interval: Interval, count: int, **columns) -> Row:
     """A row of one metric; the interval is left out where it is undefined."""
-    low, high = (None if np.isnan(bound) else bound for bound in (interval.low, interval.high))
+    low, high = (None if np.isnan(bound) else float(bound) for bound in (interval.low, interval.high))
     return Row(metric=metric, value=interval.value, low=low, high=high, count=count, **columns)

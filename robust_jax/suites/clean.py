@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Array
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
 from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure, metric_rows, run_case
-from robust_jax.suites.store import CaseStore
+from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
 
 NAME = "clean"
@@ -20,10 +21,10 @@ NAME = "clean"
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
-    """Error, NLL, Brier score and ECE, and the bins of a reliability diagram."""
+    """Error, NLL, Brier score, ECE and its debiased square, and the bins of a reliability diagram."""
 
     num_bins: int = 15
-    """Bins of the reliability diagram."""
+    """Bins of the reliability diagram, the ECE and its square."""
 
     def __post_init__(self):
         check_positive("num_bins", self.num_bins)
@@ -42,7 +43,7 @@ class Clean:
         labels: RowLabels = RowLabels(),
         advance: Callable[[], None] = lambda: None,
     ) -> Iterator[Row]:
-        """Yields the rows; each with a 95 % bootstrap interval over examples.
+        """Yields the rows, with 95 % bootstrap intervals over examples (the debiased square has none).
 
         Args:
             key: not used.
@@ -56,10 +57,14 @@ class Clean:
         table = clean_table(predictor, data, store or CaseStore())
         advance()
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
-        yield from metric_rows(table, **columns, case="clean")
+        yield from metric_rows(table, num_bins=self.num_bins, **columns, case="clean")
+        correct = 1 - table["error"]
+        squared = metrics.debiased_squared_calibration_error(table["confidence"], correct, num_bins=self.num_bins)
+        unknown = metrics.Interval(squared, np.nan, np.nan)
+        yield make_row("debiased_squared_ece", unknown, data.num_examples, **columns, case="clean")
         yield from self._reliability(table, columns)
 
-    def _reliability(self, table: dict[str, np.ndarray], columns: dict) -> Iterator[Row]:
+    def _reliability(self, table: Table, columns: dict) -> Iterator[Row]:
         correct = 1 - table["error"]
         bins = metrics.reliability_bins(table["confidence"], correct, num_bins=self.num_bins)
         index = metrics.bin_index(table["confidence"], self.num_bins)
@@ -71,12 +76,13 @@ class Clean:
                     yield make_row(metric, interval, int(count), **columns, case=case)
 
 
-def clean_table(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> dict[str, np.ndarray]:
+def clean_table(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
     """Per-example measures of the images as they are, computed once for all suites that share the store."""
-    table = store.get(NAME, "clean")
+    suite = f"{NAME}_{digest(identity(data))}"
+    table = store.get(suite, NAME)
     if table is None:
-        table = run_case(lambda batch: _measure_clean(as_predictor(predictor), batch), data)
-        store.put(NAME, "clean", table)
+        table = run_case(partial(_measure_clean, as_predictor(predictor)), data)
+        store.put(suite, NAME, table)
     return table
 
 

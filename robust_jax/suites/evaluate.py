@@ -40,7 +40,7 @@ def evaluate(
     columns = (TextColumn("evaluating {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         for name, suite in suites.items():
-            task = bar.add_task(name, total=suite.num_cases)
+            task = bar.add_task(name, total=getattr(suite, "num_cases", None))
             advance = lambda task=task: bar.advance(task)  # noqa: E731
             rows.extend(suite.rows(key, predictor, data, store=store, labels=labels, advance=advance))
     return rows

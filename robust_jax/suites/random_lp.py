@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,10 +20,11 @@ from robust_jax.core.lp_tables import Case, evaluation_cases, imperceptible_case
 from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples
-from robust_jax.suites.store import CaseStore, Table
+from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
 
 NAME = "random_lp"
+IMPERCEPTIBLE = "imperceptible"
 # The seventh of the ten radii of each norm: plain to see, and still to be recognised.
 SAMPLE_RADIUS = 6
 
@@ -83,25 +83,24 @@ class RandomLp:
         store = store or CaseStore()
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
         clean = clean_table(predictor, data, store)["error"]
-        published = evaluation_cases(self.table, data.image_shape), evaluation_cases(self.table)
         errors = []
-        for case, label in zip(*published, strict=True):
-            table = self._case(key, predictor, data, store, "test", case, label, self.repeats)
+        for label, case in self._cases("test", data):
+            table = self._case(key, predictor, data, store, "test", case, self.repeats)
             advance()
-            errors.append(table["error"])
+            errors.append(table["error"].mean(axis=1))
             yield from metric_rows(table, **columns, case=label.name, severity=case.eps)
-        interval = metrics.bootstrap_interval(np.mean(errors, axis=0))
+        interval = metrics.bootstrap_interval(metrics.mean_corruption_error(errors))
         yield make_row("mCE_Lp", interval, data.num_examples, **columns, case="all", severity=None)
 
         invisible = []
-        published = imperceptible_cases(self.table, data.image_shape), imperceptible_cases(self.table)
-        for case, label in zip(*published, strict=True):
-            table = self._case(key, predictor, data, store, "imperceptible", case, label, self.imperceptible_repeats)
+        for label, case in self._cases(IMPERCEPTIBLE, data):
+            table = self._case(key, predictor, data, store, IMPERCEPTIBLE, case, self.imperceptible_repeats)
             advance()
-            invisible.append(table["error"])
-        both = np.stack([clean, np.mean(invisible, axis=0)], axis=1)
+            invisible.append(table["error"].mean(axis=1))
+            yield from metric_rows(table, **columns, case=f"{IMPERCEPTIBLE} {label.name}", severity=case.eps)
+        both = np.stack([clean, metrics.mean_corruption_error(invisible)], axis=1)
         ratio = metrics.bootstrap_interval(both, lambda m: metrics.imperceptible_corruption_error(m[..., 0], m[..., 1]))
-        yield make_row("iCE", ratio, data.num_examples, **columns, case="imperceptible", severity=None)
+        yield make_row("iCE", ratio, data.num_examples, **columns, case=IMPERCEPTIBLE, severity=None)
 
     def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
         """The first images under one radius of every norm, with what is predicted for them."""
@@ -123,20 +122,17 @@ class RandomLp:
             labels=[data.class_names[k] for k in np.asarray(to_host(batch.label))[:num_images]],
         )
 
+    def _cases(self, kind: str, data: Evaluation) -> Iterator[tuple[Case, Case]]:
+        """Every case as published, which names it, and scaled to the images."""
+        cases = imperceptible_cases if kind == IMPERCEPTIBLE else evaluation_cases
+        return zip(cases(self.table), cases(self.table, data.image_shape), strict=True)
+
     def _case(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        store: CaseStore,
-        kind: str,
-        case: Case,
-        label: Case,
-        repeats: int,
+        self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, kind: str, case: Case, repeats: int
     ) -> Table:
-        """Per-example measures, averaged over the draws of noise."""
-        suite = f"{NAME}_{_digest((self.table, repeats, data.image_shape))}"
-        name = f"{kind} {label.name}"
+        """Measures ``[n, repeats]`` of every example under every draw of noise."""
+        suite = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), repeats)}"
+        name = f"{kind} {case.name}"
         table = store.get(suite, name)
         if table is None:
             tables = []
@@ -144,7 +140,7 @@ class RandomLp:
                 case_key, index = self._key_and_index(key, kind, case, repeat)
                 program = partial(_measure_noisy, self._norms(), as_predictor(predictor), case_key, index, case.eps)
                 tables.append(run_case(program, data))
-            table = {metric: np.mean([t[metric] for t in tables], axis=0) for metric in tables[0]}
+            table = {metric: np.stack([t[metric] for t in tables], axis=1) for metric in tables[0]}
             store.put(suite, name, table)
         return table
 
@@ -175,8 +171,3 @@ def _measure_noisy(norms, predictor, key, index, eps, batch: Batch) -> dict[str,
 def _show(norms, predictor, key, index, eps, batch: Batch) -> tuple[Images, Float[Array, "b k"]]:
     images = _noisy(norms, key, index, eps, batch)
     return images, jax.nn.softmax(predictor(images))
-
-
-def _digest(value: object) -> str:
-    """A short name for settings, so that finished cases of other settings are not taken for these."""
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:8]

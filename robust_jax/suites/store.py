@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import re
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from robust_jax.core.files import write_atomically
+from robust_jax.types import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ Table = dict[str, np.ndarray]
 
 
 class CaseStore:
-    """Arrays by suite and case, in a folder, or in memory where there is none.
+    """Arrays by suite and case, in a folder, or in memory where there is none. One store serves one predictor.
 
     Only the first process writes; all of them read, so the folder must be one that every host sees.
     """
@@ -53,3 +55,13 @@ class CaseStore:
 
     def _path(self, suite: str, case: str) -> Path:
         return self.folder / suite / (re.sub(r"[^\w.=-]+", "_", case) + ".npz")
+
+
+def digest(*settings: object) -> str:
+    """A short name for settings, so that finished cases of other settings are not taken for these."""
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+
+
+def identity(data: Evaluation) -> tuple:
+    """What tells one evaluation set from another, as far as can be told without reading it."""
+    return data.name, data.num_examples, tuple(data.image_shape)
