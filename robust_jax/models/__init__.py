@@ -1,0 +1,33 @@
+"""Networks, in Linen, as components; and the pure functions by which the rest of the package runs them."""
+
+from robust_jax.models.apply import (
+    Apply,
+    ApplyOutput,
+    forward_fn,
+    init,
+    num_parameters,
+    outputs_fn,
+    predictor,
+)
+from robust_jax.models.ode_net import ODENet
+from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
+from robust_jax.models.vit import ViT
+from robust_jax.models.wide_resnet import WideResNet
+
+__all__ = [
+    "Apply",
+    "ApplyOutput",
+    "ODENet",
+    "ResNet",
+    "ViT",
+    "WideResNet",
+    "cifar_resnet",
+    "forward_fn",
+    "init",
+    "num_parameters",
+    "outputs_fn",
+    "predictor",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+]

@@ -1,0 +1,110 @@
+"""Networks as pure functions: initialise, run in training, and predict through ``jit`` and ``vmap``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any
+
+import flax.errors
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PyTree
+
+from robust_jax.types import Forward, Images, Output, PRNGKey
+
+Variables = dict[str, Any]
+"""``{"params": …}`` and the model's other collections, such as ``"batch_stats"``."""
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def init(model: nn.Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables]:
+    """Draws the parameters of ``model`` for images of one shape.
+
+    Args:
+        model: the network.
+        key: random key.
+        image_shape: (h, w, c).
+
+    Returns:
+        The parameters, and the model's state: its other collections by name, ``{}`` if there are none.
+
+    Raises:
+        ValueError: if the network cannot take images of this shape.
+    """
+    variables = dict(model.init({"params": key}, jnp.zeros((1, *image_shape))))
+    return variables.pop("params"), variables
+
+
+def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
+    """``forward(params, images, *, key=None, train=True) -> (Output, new model state)``, reading ``model_state``.
+
+    In training, batch statistics are those of the batch and the new state holds the updated running ones; the key is
+    needed by models with dropout. With ``train=False`` the network is deterministic and the state stays as it is.
+
+    Raises:
+        ValueError: when called in training without a key that the model needs.
+    """
+
+    def forward(
+        params: PyTree, images: Images, *, key: PRNGKey | None = None, train: bool = True
+    ) -> tuple[Output, Variables]:
+        variables = {"params": params, **model_state}
+        if not train:
+            return model.apply(variables, images, train=False), model_state
+        rngs = {} if key is None else {"dropout": key}
+        try:
+            output, new_state = model.apply(variables, images, train=True, rngs=rngs, mutable=list(model_state))
+        except flax.errors.InvalidRngError as error:
+            raise ValueError(f"{type(model).__name__} is random in training: expected a key, got key=None.") from error
+        return output, dict(new_state)
+
+    return forward
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """``(variables, images) -> logits`` in evaluation mode; equal for equal models, so it never retraces for one."""
+
+    model: nn.Module
+    """The network."""
+
+    def __call__(self, variables: Variables, images: Images) -> Float[Array, "b k"]:
+        return self.model.apply(variables, images, train=False).logits
+
+
+@dataclasses.dataclass(frozen=True)
+class ApplyOutput:
+    """As :class:`Apply`, but the whole ``Output``: logits, features and extras."""
+
+    model: nn.Module
+    """The network."""
+
+    def __call__(self, variables: Variables, images: Images) -> Output:
+        return self.model.apply(variables, images, train=False)
+
+
+def predictor(model: nn.Module, variables: Variables) -> Partial:
+    """The model's ``logits_fn`` in evaluation mode, a pytree of its variables.
+
+    It passes through ``jit`` as an argument, where new weights do not retrace, and with variables stacked along a
+    leading axis ``jax.vmap(lambda f: f(images))(stacked)`` is an ensemble.
+
+    Args:
+        model: the network.
+        variables: ``{"params": params, **model_state}``.
+    """
+    return Partial(Apply(model), variables)
+
+
+def outputs_fn(model: nn.Module, variables: Variables) -> Partial:
+    """As :func:`predictor`, for the whole ``Output`` in place of its logits."""
+    return Partial(ApplyOutput(model), variables)
+
+
+def num_parameters(params: PyTree) -> int:
+    """The number of entries of all arrays in ``params`` (or their shapes, as from ``jax.eval_shape``)."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

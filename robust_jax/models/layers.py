@@ -1,0 +1,142 @@
+"""What the networks share: normalised input, convolutions padded as in torchvision, norms, stems, the classifier.
+
+``conv`` and ``norm`` return a layer to be applied inside a ``@nn.compact`` method. ``dtype`` is the type of the
+computation; parameters are float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.types import Images
+
+Dtype = Literal["float32", "bfloat16"]
+Norm = Literal["batch", "group"]
+Stem = Literal["cifar", "imagenet", "patch"]
+Maps = Float[Array, "b h w c"]
+"""Feature maps, in the type of the computation."""
+
+STEM_STRIDE = {"cifar": 1, "imagenet": 4, "patch": 2}
+BATCH_NORM_MOMENTUM = 0.9
+NORM_EPSILON = 1e-5
+MAX_GROUPS = 32
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""He et al. (2015), section 2.2, backward case; as torchvision and Zagoruyko & Komodakis initialise convolutions."""
+zeros = nn.initializers.zeros_init()
+ones = nn.initializers.ones_init()
+
+
+def check_common(num_classes: int, mean: tuple[float, ...], std: tuple[float, ...], dtype: str) -> None:
+    """Raises ``ValueError`` unless the fields that every network has are in range."""
+    check_positive("num_classes", num_classes)
+    check_choice("dtype", dtype, ("float32", "bfloat16"))
+    if len(mean) != len(std):
+        raise ValueError(f"Expected as many entries in mean as in std, got mean={mean!r} and std={std!r}.")
+    for value in std:
+        check_positive("std", value)
+
+
+def check_size(images: Images, min_size: int) -> None:
+    """Raises ``ValueError`` unless both sides of ``images`` have at least ``min_size`` pixels."""
+    if images.ndim == 4 and min(images.shape[1:3]) < min_size:
+        raise ValueError(
+            f"Expected images of at least {min_size}×{min_size} pixels for this network, got shape {images.shape}."
+        )
+
+
+def normalise(images: Images, mean: tuple[float, ...], std: tuple[float, ...], dtype: Dtype) -> Maps:
+    r""":math:`(x - \mu) / \sigma`, per channel, in the type of the computation.
+
+    Raises:
+        ValueError: if ``images`` has not four axes, or if ``mean`` and ``std`` have neither one entry nor one per
+            channel.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"Expected images of shape [b, h, w, c], got shape {images.shape}.")
+    check_choice("dtype", dtype, ("float32", "bfloat16"))
+    for name, value in (("mean", mean), ("std", std)):
+        if len(value) not in (1, images.shape[-1]):
+            raise ValueError(
+                f"Expected {name} to have 1 entry or one per channel, got {name}={value!r} for images of shape "
+                f"{images.shape}."
+            )
+    shape = (1, 1, 1, -1)
+    centred = images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape(shape)
+    return (centred / jnp.asarray(std, jnp.float32).reshape(shape)).astype(dtype)
+
+
+def conv(
+    features: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    dtype: Dtype,
+    name: str,
+    kernel_init: Callable[..., Array] = he_normal,
+) -> nn.Conv:
+    """A convolution without bias, padded by ``(kernel - 1) // 2`` on every side.
+
+    That is torch's padding. ``"SAME"`` pads even sizes at stride 2 on one side only, where published weights expect
+    both.
+    """
+    pad = ((kernel - 1) // 2,) * 2
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        (stride, stride),
+        padding=(pad, pad),
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        name=name,
+    )
+
+
+def norm(
+    kind: Norm, *, train: bool, dtype: Dtype, name: str, scale_init: Callable[..., Array] = ones
+) -> Callable[[Maps], Maps]:
+    """Batch normalisation, or group normalisation with the most groups, at most 32, that divide the channels.
+
+    Statistics are float32. The running ones decay by 0.9 a step and hold the biased variance, where torch's hold the
+    unbiased one.
+    """
+    if kind == "batch":
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=BATCH_NORM_MOMENTUM,
+            epsilon=NORM_EPSILON,
+            dtype=dtype,
+            scale_init=scale_init,
+            name=name,
+        )
+
+    def group_norm(x: Maps) -> Maps:
+        groups = math.gcd(MAX_GROUPS, x.shape[-1])
+        return nn.GroupNorm(groups, epsilon=NORM_EPSILON, dtype=dtype, scale_init=scale_init, name=name)(x)
+
+    return group_norm
+
+
+def stem_conv(features: int, stem: Stem, *, dtype: Dtype, name: str) -> nn.Conv:
+    """The first convolution: 3×3; or 7×7 at stride 2; or of disjoint 2×2 patches."""
+    kernel, stride = {"cifar": (3, 1), "imagenet": (7, 2), "patch": (2, 2)}[stem]
+    return conv(features, kernel, stride=stride, dtype=dtype, name=name)
+
+
+def stem_pool(x: Maps, stem: Stem) -> Maps:
+    """Max pooling, 3×3 at stride 2, after the ImageNet stem; nothing after the others."""
+    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1))) if stem == "imagenet" else x
+
+
+def classify(x: Maps, num_classes: int) -> tuple[Float[Array, "b f"], Float[Array, "b k"]]:
+    """Global average pooling and a linear classifier, in float32 whatever the type of ``x``: features and logits."""
+    features = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+    return features, nn.Dense(num_classes, name="head")(features)

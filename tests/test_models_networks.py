@@ -1,0 +1,232 @@
+"""Networks against published parameter counts, NumPy, hand-unrolled solvers and published weights."""
+
+import functools
+import json
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_jax import config, models
+from robust_jax.models.ode_net import Dynamics
+
+KEY = jax.random.key(0)
+TINY = {
+    "resnet": models.ResNet(stage_sizes=(1, 1), width=8),
+    "wide_resnet": models.WideResNet(depth=10, width=1, dropout=0.3),
+    "vit": models.ViT(width=16, depth=2, heads=2, dropout=0.1, stochastic_depth=0.5),
+    "ode_net": models.ODENet(width=8, downsamplings=1, num_steps=2),
+}
+IMAGENET = {"num_classes": 1000}
+
+
+@functools.cache
+def variables_of(name):
+    params, state = models.init(TINY[name], KEY, (8, 8, 3))
+    return params, state
+
+
+def images(count: int = 4, side: int = 8) -> jax.Array:
+    return jax.random.uniform(jax.random.key(1), (count, side, side, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "side", "count"),
+    [
+        (models.resnet18(), 32, 11_173_962),
+        (models.resnet50(stem="imagenet", **IMAGENET), 224, 25_557_032),
+        (models.cifar_resnet(20), 32, 269_722),
+        (models.WideResNet(depth=28, width=10), 32, 36_479_194),
+        (models.ViT(size="B", patch_size=16, **IMAGENET), 224, 86_567_656),
+    ],
+)
+def test_published_parameter_counts(model, side, count):
+    params, _ = jax.eval_shape(lambda key: models.init(model, key, (side, side, 3)), KEY)
+    assert models.num_parameters(params) == count
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_component_is_a_value_and_its_json_comes_back(name):
+    model = TINY[name]
+    assert config.from_json(config.to_json(model)) == model
+    assert hash(model.clone()) == hash(model)
+    assert type(model).__name__ in repr(model)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_bfloat16_trains_with_float32_parameters_and_logits(name):
+    model = TINY[name].clone(dtype="bfloat16")
+    params, state = variables_of(name)
+    x = images()
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            output, new_state = models.forward_fn(model, state)(params, x, key=KEY)
+            return (output.logits**2).sum(), (output, new_state)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    grads, (output, new_state) = gradient(params)
+    assert output.logits.shape == (4, 10)
+    assert output.features.shape[0] == 4
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, grads, output, new_state))} == {jnp.dtype("float32")}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(grads)))
+    assert jax.tree.structure(new_state) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_prediction_does_not_depend_on_the_batch(name):
+    model = TINY[name]
+    params, state = variables_of(name)
+    logits_fn = jax.jit(lambda f, x: f(x))
+    predictor = models.predictor(model, {"params": params, **state})
+    whole, alone = logits_fn(predictor, images()), logits_fn(predictor, images()[2:3])
+    assert jnp.ptp(whole) > 0
+    np.testing.assert_allclose(whole[2:3], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wide_resnet", "vit"])
+def test_training_is_random_by_key_only(name):
+    model = TINY[name]
+    params, state = variables_of(name)
+    forward = models.forward_fn(model, state)
+    run = jax.jit(lambda key: forward(params, images(), key=key)[0].logits)
+    np.testing.assert_array_equal(run(KEY), run(KEY))
+    assert not np.allclose(run(KEY), run(jax.random.key(5)))
+    with pytest.raises(ValueError, match="expected a key"):
+        forward(params, images())
+
+
+def test_predictor_does_not_retrace_for_new_weights_and_vmaps_to_an_ensemble():
+    model, traces = TINY["resnet"], []
+    params, state = variables_of("resnet")
+    members = [(params, state), (jax.tree.map(lambda leaf: 0.5 * leaf, params), state)]
+    predictors = [models.predictor(model, {"params": p, **s}) for p, s in members]
+
+    @jax.jit
+    def run(f, x):
+        traces.append(None)
+        return f(x)
+
+    logits = jnp.stack([run(f, images()) for f in predictors])
+    run(models.predictor(model.clone(), predictors[0].args[0]), images())
+    assert len(traces) == 1
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *predictors)
+    np.testing.assert_allclose(jax.vmap(lambda f: f(images()))(stacked), logits, atol=1e-5)
+    outputs = models.outputs_fn(model, {"params": members[0][0], **members[0][1]})
+    np.testing.assert_allclose(outputs(images()).logits, logits[0], atol=1e-5)
+
+
+def test_running_statistics_match_numpy_and_rest_in_evaluation():
+    model = models.ResNet(stage_sizes=(1,), width=8, mean=(0.0,), std=(1.0,))
+    params, state = models.init(model, KEY, (8, 8, 3))
+    forward = jax.jit(models.forward_fn(model, state), static_argnames="train")
+    _, new_state = forward(params, images(), train=True)
+    stem = jax.lax.conv_general_dilated(
+        images(), params["stem_conv"]["kernel"], (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    running = new_state["batch_stats"]["stem_norm"]
+    np.testing.assert_allclose(running["mean"], 0.1 * np.mean(stem, (0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(running["var"], 0.9 + 0.1 * np.var(stem, (0, 1, 2)), atol=1e-5)
+    _, kept = forward(params, images(), train=False)
+    jax.tree.map(np.testing.assert_array_equal, kept, state)
+
+
+def test_euler_equals_the_loop_written_out():
+    model = models.ODENet(width=8, downsamplings=0, solver="euler", num_steps=3)
+    params, _ = models.init(model, KEY, (8, 8, 3))
+    x = (images() - 0.5) / 0.25
+    state = jax.lax.conv_general_dilated(
+        x, params["stem_conv"]["kernel"], (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    for step in range(3):
+        state = state + Dynamics(8, "float32").apply({"params": params["dynamics"]}, step / 3, state) / 3
+    mean = _group_mean(state)
+    var = _group_mean((state - mean) ** 2)
+    active = jax.nn.relu((state - mean) / jnp.sqrt(var + 1e-5))
+    output = jax.jit(functools.partial(model.apply, {"params": params}))(images())
+    np.testing.assert_allclose(output.features, active.mean((1, 2)), atol=1e-4)
+    np.testing.assert_array_equal(output.aux["num_function_evaluations"], [3.0] * 4)
+
+
+def test_adaptive_steps_approach_fine_fixed_ones():
+    fine = models.ODENet(width=8, solver="heun", num_steps=64)
+    params, _ = models.init(fine, KEY, (8, 8, 3))
+    expected = fine.apply({"params": params}, images()).logits
+    adaptive = fine.clone(adaptive=True, solver="tsit5", rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(adaptive.apply({"params": params}, images()).logits, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: models.ResNet(stem="cifer"), "Did you mean 'cifar'"),
+        (lambda: models.ResNet(stage_sizes=()), "stage_sizes"),
+        (lambda: models.WideResNet(depth=27), "6n \\+ 4"),
+        (lambda: models.cifar_resnet(21), "6n \\+ 2"),
+        (lambda: models.init(models.resnet18(), KEY, (4, 4, 3)), "8×8"),
+        (lambda: models.init(models.ResNet(mean=(0.1, 0.2), std=(1.0, 1.0)), KEY, (32, 32, 3)), "one per channel"),
+        (lambda: models.ViT().init(KEY, jnp.zeros((8, 8, 3))), r"\[b, h, w, c\]"),
+    ],
+)
+def test_errors_say_what_was_expected(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+def test_published_resnet20_classifies_lossless_cifar10(shared_data):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    torch = _read_safetensors(shared_data.parent / "weights" / "cifar_resnet20.safetensors")
+    model = models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    folder = shared_data / "tfds" / "cifar10_lossless4000" / "1.0.0"
+    source = tfds.builder_from_directory(str(folder)).as_data_source(split="train")
+    examples = [source[i] for i in range(500)]
+    predict = jax.jit(lambda f, x: f(x).argmax(-1))
+    logits_fn = models.predictor(model, _resnet20_variables(torch))
+    x = jnp.asarray(np.stack([e["image"] for e in examples]), jnp.float32) / 255
+    accuracy = np.mean(predict(logits_fn, x) == np.array([e["label"] for e in examples]))
+    # These are training images, all of which the published network classifies correctly.
+    assert accuracy > 0.99
+
+
+def _group_mean(x):
+    """Mean over space and the one channel of each of 8 groups."""
+    return x.mean((1, 2), keepdims=True)
+
+
+def _read_safetensors(path):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header.pop("__metadata__", None)
+    data = content[8 + length :]
+    return {
+        name: np.frombuffer(data[slice(*entry["data_offsets"])], np.float32).reshape(entry["shape"])
+        for name, entry in header.items()
+    }
+
+
+def _resnet20_variables(torch):
+    params, stats = {}, {}
+
+    def norm(scope_p, scope_s, name, source):
+        scope_p[name] = {"scale": torch[f"{source}.weight"], "bias": torch[f"{source}.bias"]}
+        scope_s[name] = {"mean": torch[f"{source}.running_mean"], "var": torch[f"{source}.running_var"]}
+
+    def kernel(source):
+        return {"kernel": torch[f"{source}.weight"].transpose(2, 3, 1, 0)}
+
+    params["stem_conv"] = kernel("conv1")
+    norm(params, stats, "stem_norm", "bn1")
+    for stage in range(1, 4):
+        for block in range(3):
+            name, source = f"stage{stage}_block{block + 1}", f"layer{stage}.{block}"
+            params[name], stats[name] = {}, {}
+            for i in (1, 2):
+                params[name][f"conv{i}"] = kernel(f"{source}.conv{i}")
+                norm(params[name], stats[name], f"norm{i}", f"{source}.bn{i}")
+    params["head"] = {"kernel": torch["linear.weight"].T, "bias": torch["linear.bias"]}
+    return {"params": params, "batch_stats": stats}
