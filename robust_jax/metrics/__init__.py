@@ -1,6 +1,5 @@
 """Measures of classifiers: pure functions of logits and labels, and statistics of many of them."""
 
-from robust_jax.metrics.bootstrap import Interval, bootstrap_interval, bootstrap_intervals, bootstrap_means
 from robust_jax.metrics.calibration import (
     ReliabilityBins,
     bin_index,
@@ -10,6 +9,13 @@ from robust_jax.metrics.calibration import (
     reliability_bins,
 )
 from robust_jax.metrics.classification import brier, confidence, errors, nll
+from robust_jax.metrics.intervals import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_intervals,
+    bootstrap_means,
+    proportion_interval,
+)
 from robust_jax.metrics.robustness import imperceptible_corruption_error, mean_corruption_error
 
 __all__ = [
@@ -28,5 +34,6 @@ __all__ = [
     "imperceptible_corruption_error",
     "mean_corruption_error",
     "nll",
+    "proportion_interval",
     "reliability_bins",
 ]

@@ -15,11 +15,10 @@ from robust_jax.report.tables import Runs, comparison_cells
 from robust_jax.types import Row
 
 STYLE = """
-:root { --ink: #1d2330; --soft: #5c6475; --line: #dfe3ea; --paper: #ffffff; --shade: #f5f7fa; --mark: #1f5fbf; }
+:root { --ink: #1d2330; --soft: #5c6475; --line: #dfe3ea; --paper: #ffffff; --shade: #f5f7fa; --mark: #1f5fbf;
+  color-scheme: light dark; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ef; --soft: #9aa3b5; --line: #333a48; --paper: #161a22; --shade: #1e2430; --mark: #7fb0ff; }
-  figure svg { filter: invert(0.9) hue-rotate(180deg); }
-  figure.photos svg { filter: none; background: #fff; }
 }
 body { margin: 0 auto; max-width: 74rem; padding: 2.5rem 1.5rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, sans-serif; }
@@ -29,10 +28,23 @@ table { border-collapse: collapse; } .wide { overflow-x: auto; }
 th, td { padding: .45rem .9rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid var(--line); }
 td.best b { color: var(--mark); } td small { display: block; font-size: .75rem; }
+td b { font-weight: 600; } td.best b { font-weight: 700; } table.cases td:nth-child(2) { text-align: left; }
 figure { margin: 0; overflow-x: auto; } figure svg { max-width: 100%; height: auto; }
+figure.curves svg { width: 100%; } figcaption { font-size: .9rem; margin-top: .3rem; max-width: 60rem; }
+details > :not(summary) { margin-top: .7rem; }
 pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem;
   overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; color: var(--mark); }
 """
+
+CURVES_CAPTION = (
+    "Error against the radius eps of the noise, a panel for each norm; bands are 95 % intervals, "
+    "dotted lines the clean error."
+)
+CALIBRATION_CAPTION = (
+    "Accuracy against confidence, in bins; on the dashed line confidence equals accuracy. "
+    "Bars are 95 % intervals, larger marks stand for more examples."
+)
+SAMPLES_CAPTION = "What is predicted, and its confidence; red is wrong. The true class is at the left."
 
 
 def write_report(
@@ -54,34 +66,35 @@ def write_report(
         versions: what it was made with.
         samples: grids of images to show.
     """
-    name = rows[0].run if rows else "run"
     first = rows[0] if rows else None
-    runs = {name: rows}
+    runs = {first.run if first else "run": rows}
     sections = [
-        _section("Results", _table(runs)),
-        _figure("Error under random noise", error_curves(runs), "Error against the radius eps of the noise, by norm."),
-        _figure("Calibration", reliability_diagram(runs), "Accuracy against confidence; bars are 95 % intervals."),
-        *(
-            _figure("Samples", sample_grid(grid), "What is predicted, with its confidence; red is wrong.", "photos")
-            for grid in samples
-        ),
+        _section("Results", _table(runs) + _details("Every case", _cases(rows))),
+        *_plots(runs),
+        *(_figure("Samples", sample_grid(grid), SAMPLES_CAPTION) for grid in samples),
         _section("Command", f"<pre>{escape(command)}</pre>"),
-        _section("Configuration", _details("show", json.dumps(config, indent=2))),
+        _section("Configuration", _details("As JSON", f"<pre>{escape(json.dumps(config, indent=2))}</pre>")),
         _section("Versions", _pairs(versions)),
     ]
-    sub = f"{first.model} on {first.dataset}, seed {first.seed}" if first else ""
-    write_atomically(path, _page(name, sub, sections))
+    sub = (
+        f"{first.model} on {first.dataset}, seed {first.seed}, {max(row.count for row in rows):,} examples"
+        if first
+        else ""
+    )
+    write_atomically(path, _page(next(iter(runs)), sub, sections))
 
 
 def write_comparison(path: Path, runs: Runs, *, configs: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes the page of several runs, the baseline first, with what differs in their configurations."""
-    sections = [
-        _section("Results", _table(runs)),
-        _figure("Error under random noise", error_curves(runs), "Error against the radius eps of the noise, by norm."),
-        _figure("Calibration", reliability_diagram(runs), "Accuracy against confidence; bars are 95 % intervals."),
-        _section("What differs", _differences(configs)),
-    ]
+    sections = [_section("Results", _table(runs)), *_plots(runs), _section("What differs", _differences(configs))]
     write_atomically(path, _page("Comparison", ", ".join(runs), sections))
+
+
+def _plots(runs: Runs) -> list[str]:
+    return [
+        _figure("Error under random noise", error_curves(runs), CURVES_CAPTION, "curves"),
+        _figure("Calibration", reliability_diagram(runs), CALIBRATION_CAPTION),
+    ]
 
 
 def _page(title: str, sub: str, sections: Sequence[str]) -> str:
@@ -135,8 +148,19 @@ def _differences(configs: Mapping[str, Mapping[str, Any]]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _details(summary: str, text: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+def _cases(rows: Sequence[Row]) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in ("suite", "case", "metric", "value", "interval", "count"))
+    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in _case_cells(row)) + "</tr>" for row in rows)
+    return f'<div class="wide"><table class="cases"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _case_cells(row: Row) -> tuple[str, ...]:
+    interval = "" if row.low is None or row.high is None else f"[{row.low:.4g}, {row.high:.4g}]"
+    return row.suite, row.case, row.metric, f"{row.value:.4g}", interval, f"{row.count:,}"
+
+
+def _details(summary: str, body: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def _pairs(pairs: Mapping[str, str]) -> str:

@@ -1,88 +1,159 @@
-"""Plots of rows, as SVG text. Figures are made without pyplot, so nothing global is touched."""
+"""Plots of rows, as SVG to stand in a page, whose colours of ink, soft ink and lines they take.
+
+Figures are made without pyplot, so nothing global is kept.
+"""
 
 from __future__ import annotations
 
 import io
+import math
+import re
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robust_jax.types import Row
 
-COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+COLOURS = ("#3b78c2", "#e07b39", "#3f9e63", "#cc4c55", "#8a6cc0", "#94735a", "#d377b5", "#7f8894")
+# Placeholders: each becomes a variable of the page's style, so that a plot is legible on light and on dark paper.
+INK, SOFT = "#010203", "#040506"
+VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)"}
+STYLE = {
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "figure.facecolor": "none",
+    "grid.color": SOFT,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+TICKS = 4
 Runs = Mapping[str, Sequence[Row]]
 
 
 def error_curves(runs: Runs) -> str | None:
-    """Error against eps, a panel for each norm and a line for each run, with interval bands."""
+    """Error against eps, a panel for each norm and a line for each run, with interval bands; dotted, the clean error.
+
+    None if no run has been evaluated under random noise.
+    """
     curves = {name: _curves(rows) for name, rows in runs.items()}
     norms = list(dict.fromkeys(norm for run in curves.values() for norm in run))
     if not norms:
         return None
-    columns = min(3, len(norms))
-    lines = -(-len(norms) // columns)
-    figure = Figure(figsize=(3.6 * columns, 2.5 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axis, norm in zip(axes.flat, norms, strict=False):
-        for colour, (name, run) in zip(_cycle(len(curves)), curves.items(), strict=True):
-            rows = sorted(run.get(norm, []), key=lambda row: row.severity)
-            eps = [row.severity for row in rows]
-            axis.plot(eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, label=name)
-            low, high = ([100 * getattr(row, bound) for row in rows] for bound in ("low", "high"))
-            axis.fill_between(eps, low, high, color=colour, alpha=0.15, linewidth=0)
-        axis.set_xscale("log")
-        axis.set_title(norm, fontsize=10)
-        axis.grid(alpha=0.25)
-    for axis in axes.flat[len(norms) :]:
-        axis.set_visible(False)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("error %")
-    for axis in axes[-1]:
-        axis.set_xlabel("eps")
-    if len(runs) > 1:
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(6, len(runs)))
-    return _svg(figure)
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(norms))
+        lines = -(-len(norms) // columns)
+        figure = Figure(figsize=(3.4 * columns, 2.2 * lines + 0.3), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+        for axis, norm in zip(axes.flat, norms, strict=False):
+            axis.set_xscale("log")
+            for colour, (name, run) in zip(_cycle(len(curves)), curves.items(), strict=True):
+                _draw_curve(axis, run.get(norm, []), colour, name)
+                for row in _clean(runs[name]):
+                    axis.axhline(100 * row.value, color=colour, linestyle=":", linewidth=1)
+            _mark_radii(axis, sorted({row.severity for run in curves.values() for row in run.get(norm, [])}))
+            axis.set_title(norm)
+            axis.grid()
+        axes.flat[0].set_ylim(bottom=0)
+        for axis in axes.flat[len(norms) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("error %")
+        for axis in axes[-1]:
+            axis.set_xlabel("eps")
+        if len(runs) > 1:
+            figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=min(6, len(runs)))
+        return _svg(figure, "curves")
 
 
 def reliability_diagram(runs: Runs) -> str | None:
-    """Accuracy against confidence in bins; on the diagonal, confidence can be believed."""
+    """Accuracy against confidence in bins; on the diagonal, confidence can be believed. Larger marks, more examples.
+
+    None if no run has bins of confidence.
+    """
     points = {name: _reliability(rows) for name, rows in runs.items()}
     if not any(points.values()):
         return None
-    figure = Figure(figsize=(4.4, 4.0), layout="constrained")
-    axis = figure.subplots()
-    axis.plot([0, 1], [0, 1], "--", color="#888888", linewidth=1)
-    for colour, (name, bins) in zip(_cycle(len(points)), points.items(), strict=True):
-        confidence = [b["confidence"].value for b in bins]
-        accuracy = [b["accuracy"] for b in bins]
-        values = np.array([a.value for a in accuracy])
-        errors = np.abs([[a.low for a in accuracy], [a.high for a in accuracy]] - values) if len(values) else None
-        axis.errorbar(confidence, values, yerr=errors, fmt="o-", color=colour, markersize=4, capsize=2, label=name)
-    axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axis.grid(alpha=0.25)
-    if len(runs) > 1:
-        axis.legend(fontsize=8)
-    return _svg(figure)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+        axis = figure.subplots()
+        axis.plot([0, 1], [0, 1], "--", color=SOFT, linewidth=1)
+        for colour, (name, bins) in zip(_cycle(len(points)), points.items(), strict=True):
+            confidence = np.array([b["confidence"].value for b in bins])
+            accuracy, low, high = (
+                np.array([getattr(b["accuracy"], f) for b in bins]) for f in ("value", "low", "high")
+            )
+            count = np.array([b["accuracy"].count for b in bins], float)
+            axis.plot(confidence, accuracy, color=colour, linewidth=1, alpha=0.5)
+            axis.vlines(confidence, low, high, color=colour, linewidth=1, alpha=0.7)
+            sizes = 12 + 90 * count / max(count.max(initial=1), 1)
+            axis.scatter(confidence, accuracy, s=sizes, color=colour, label=name, clip_on=False, zorder=3)
+        axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axis.grid()
+        if len(runs) > 1:
+            axis.legend(loc="upper left")
+        return _svg(figure, "reliability")
 
 
 def sample_grid(samples) -> str:
-    """Images with what is predicted for them; wrong predictions in red."""
+    """Images with what is predicted for them and how surely; wrong predictions in red, true classes at the left."""
     rows, columns, height, width = samples.images.shape[:4]
-    figure = Figure(figsize=(1.15 * columns, 1.3 * rows * height / width + 0.3), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for i in range(rows):
-        for j in range(columns):
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.1 * columns + 0.4, 1.3 * rows * height / width + 0.3), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for i, j in np.ndindex(rows, columns):
             axis, image = axes[i, j], samples.images[i, j]
-            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-            axis.set_xticks([])
-            axis.set_yticks([])
+            # Pixels as they are: smoothing would hide the very noise that is to be seen.
+            shown = image.squeeze(-1) if image.shape[-1] == 1 else image
+            axis.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="none")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
             right = samples.predictions[i][j] == samples.labels[i]
-            text = f"{samples.predictions[i][j]} {100 * samples.confidences[i, j]:.0f} %"
-            axis.set_xlabel(text, fontsize=7, color="#2a7f3f" if right else "#c0392b", labelpad=2)
+            text = f"{_plain(samples.predictions[i][j])} {100 * samples.confidences[i, j]:.0f} %"
+            axis.set_xlabel(text, fontsize=7, color="#2f9e55" if right else "#d9483b", labelpad=2)
             if i == 0:
-                axis.set_title(samples.titles[j], fontsize=9)
-    return _svg(figure)
+                axis.set_title(_plain(samples.titles[j]), fontsize=9)
+            if j == 0:
+                axis.set_ylabel(_plain(samples.labels[i]), fontsize=8)
+        return _svg(figure, "samples")
+
+
+def _draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
+    rows = sorted(rows, key=lambda row: row.severity)
+    eps = [row.severity for row in rows]
+    axis.plot(eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=name)
+    low, high = (
+        [100 * (row.value if getattr(row, bound) is None else getattr(row, bound)) for row in rows]
+        for bound in ("low", "high")
+    )
+    axis.fill_between(eps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _mark_radii(axis: Axes, radii: Sequence[float]) -> None:
+    """A few of the radii themselves as ticks; powers of ten would leave short axes with one tick or none."""
+    wanted = np.geomspace(radii[0], radii[-1], TICKS)
+    shown = sorted({min(radii, key=lambda eps: abs(math.log(eps / mark))) for mark in wanted})
+    axis.set_xticks(shown, [_short(eps) for eps in shown])
+    axis.set_xticks([], minor=True)
+
+
+def _short(eps: float) -> str:
+    return f"{eps / 1000:.3g}k" if eps >= 1000 else f"{eps:.0f}" if eps >= 100 else f"{eps:.2g}"
 
 
 def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -92,6 +163,10 @@ def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
         if row.suite == "random_lp" and row.metric == "error" and radius.startswith("eps="):
             curves.setdefault(norm, []).append(row)
     return curves
+
+
+def _clean(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if (row.suite, row.case, row.metric) == ("clean", "clean", "error")]
 
 
 def _reliability(rows: Sequence[Row]) -> list[dict[str, Row]]:
@@ -106,9 +181,20 @@ def _cycle(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
-def _svg(figure: Figure) -> str:
+def _plain(text: str) -> str:
+    """Text whose dollars are not read as the start of a formula."""
+    return text.replace("$", r"\$")
+
+
+def _svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
-    # No date and fixed ids, so that equal rows give equal pages.
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    # Without a date and with ids from a fixed salt, equal rows give equal pages.
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    for placeholder, variable in VARIABLES.items():
+        text = text.replace(placeholder, variable)
+    # An id may stand only once in a page; those that nothing refers to are the ones that repeat.
+    used = set(re.findall(r"#([\w.-]+)", text))
+    return re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)

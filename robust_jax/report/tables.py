@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from rich.markup import escape
 from rich.table import Table
 
 from robust_jax.types import Row
@@ -58,11 +59,11 @@ def comparison_table(runs: Runs, *, title: str | None = None) -> Table:
     """For the terminal."""
     titles, cells = comparison_cells(runs)
     table = Table(title=title, caption="95 % bootstrap intervals; best in bold", caption_justify="left")
-    table.add_column("run")
+    table.add_column("run", overflow="fold", min_width=10)
     for text in titles:
         table.add_column(text, justify="right")
     for name, row in cells.items():
-        table.add_row(name, *(_rich(cell) for cell in row))
+        table.add_row(escape(name), *(_rich(cell) for cell in row))
     return table
 
 
@@ -72,7 +73,7 @@ def comparison_markdown(runs: Runs) -> str:
     lines = ["| run | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
     for name, row in cells.items():
         texts = [f"**{cell.value}** {cell.interval}" if cell.best else f"{cell.value} {cell.interval}" for cell in row]
-        lines.append(f"| {name} | " + " | ".join(text.strip() for text in texts) + " |")
+        lines.append(f"| {name.replace('|', chr(92) + '|')} | " + " | ".join(text.strip() for text in texts) + " |")
     return "\n".join(lines)
 
 

@@ -43,7 +43,9 @@ class Clean:
         labels: RowLabels = RowLabels(),
         advance: Callable[[], None] = lambda: None,
     ) -> Iterator[Row]:
-        """Yields the rows, with 95 % bootstrap intervals over examples (the debiased square has none).
+        """Yields the rows, with 95 % bootstrap intervals over examples.
+
+        The debiased square has none. Accuracies of bins, which may hold one example, have Wilson's.
 
         Args:
             key: not used.
@@ -68,12 +70,14 @@ class Clean:
         correct = 1 - table["error"]
         bins = metrics.reliability_bins(table["confidence"], correct, num_bins=self.num_bins)
         index = metrics.bin_index(table["confidence"], self.num_bins)
-        for i, count in enumerate(bins.count):
+        for i in np.flatnonzero(bins.count):
             case = f"bin {bins.edges[i]:.3f}-{bins.edges[i + 1]:.3f}"
-            for metric, values in (("confidence", table["confidence"]), ("accuracy", correct)):
-                if count:
-                    interval = metrics.bootstrap_interval(values[index == i])
-                    yield make_row(metric, interval, int(count), **columns, case=case)
+            count = int(bins.count[i])
+            confidence = metrics.bootstrap_interval(table["confidence"][index == i])
+            yield make_row("confidence", confidence, count, **columns, case=case)
+            yield make_row(
+                "accuracy", metrics.proportion_interval(correct[index == i].sum(), count), count, **columns, case=case
+            )
 
 
 def clean_table(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals (Efron & Tibshirani, 1993, chapter 13; basic: Davison & Hinkley, 1997, chapter 5).
+"""Confidence intervals: bootstrap (Efron & Tibshirani, 1993, chapter 13; Davison & Hinkley, 1997, chapter 5), Wilson.
 
 Host statistics, in float64.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,22 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def proportion_interval(successes: float, count: int, *, level: float = 0.95) -> Interval:
+    r"""A proportion and its score interval (Wilson, 1927); for few trials, where a bootstrap can have no width.
+
+    .. math:: \frac{\hat p + z^2 / 2n \pm z \sqrt{\hat p (1 - \hat p) / n + z^2 / 4n^2}}{1 + z^2 / n}
+
+    Raises:
+        ValueError: if there are no trials.
+    """
+    check_positive("count", count)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p = successes / count
+    half = z * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
+    low, high = ((p + z**2 / (2 * count) + sign * half) / (1 + z**2 / count) for sign in (-1, 1))
+    return Interval(float(p), float(max(low, 0)), float(min(high, 1)))
 
 
 def first_mean(means: Float[np.ndarray, "... m"]) -> Float[np.ndarray, "..."]:
