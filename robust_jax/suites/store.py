@@ -38,7 +38,8 @@ class CaseStore:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # NumPy does not close a damaged file that it opened itself.
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return dict(file)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s cannot be read and is computed again: %s", path, error)
