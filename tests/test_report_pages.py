@@ -36,7 +36,11 @@ def rows_of(run, *, error=0.1234, mce=0.3, clean_only=False):
     return rows
 
 
-RUNS = {"base": rows_of("base"), "noisy": rows_of("noisy", error=0.15, mce=0.2), "clean": rows_of("clean", clean_only=True)}  # fmt: skip
+RUNS = {
+    "base": rows_of("base"),
+    "noisy": rows_of("noisy", error=0.15, mce=0.2),
+    "clean": rows_of("clean", clean_only=True),
+}
 SAMPLES = suites.Samples(
     images=np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3)).astype(np.uint8),
     titles=["clean", "L0", "$L_2$ <i>"],
@@ -105,7 +109,8 @@ def test_pages_are_whole_and_need_nothing_from_elsewhere(tmp_path, make):
 
 def test_a_report_holds_the_results_plots_samples_and_how_to_repeat_them(tmp_path):
     page = Page(make_report(tmp_path))
-    for expected in ("12.34", "[11.00, 14.00]", "30.00", "ResNet on digits, seed 0", '"depth": 16', "robust-jax run x.py", "1.2.3"):  # fmt: skip
+    results = ("12.34", "[11.00, 14.00]", "30.00", "ResNet on digits, seed 0")
+    for expected in (*results, '"depth": 16', "robust-jax run x.py", "1.2.3"):
         assert expected in page.text
     assert page.count("svg") == 3
     assert page.count("image") == 6

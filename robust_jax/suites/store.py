@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from robust_jax.core.files import write_atomically
 from robust_jax.types import Evaluation
@@ -23,7 +24,8 @@ Table = dict[str, np.ndarray]
 class CaseStore:
     """Arrays by suite and case, in a folder, or in memory where there is none. One store serves one predictor.
 
-    Only the first process writes; all of them read, so the folder must be one that every host sees.
+    Only the first process writes. All of them read, and what one of them cannot read all compute again, so the folder
+    should be one that every host sees.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -34,16 +36,11 @@ class CaseStore:
         """The arrays of a case; None if it is not there, or, with a warning, if its file cannot be read."""
         if self.folder is None:
             return self._memory.get((suite, case))
-        path = self._path(suite, case)
-        if not path.exists():
+        table = _read(self._path(suite, case))
+        # If one process went on to compute what another has read, it would wait for that one for ever.
+        if jax.process_count() > 1 and not multihost_utils.process_allgather(np.array(table is not None)).all():
             return None
-        try:
-            # NumPy does not close a damaged file that it opened itself.
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("%s cannot be read and is computed again: %s", path, error)
-            return None
+        return table
 
     def put(self, suite: str, case: str, table: Table) -> None:
         """Keeps the arrays of a case."""
@@ -56,6 +53,18 @@ class CaseStore:
 
     def _path(self, suite: str, case: str) -> Path:
         return self.folder / suite / (re.sub(r"[^\w.=-]+", "_", case) + ".npz")
+
+
+def _read(path: Path) -> Table | None:
+    if not path.exists():
+        return None
+    try:
+        # NumPy does not close a damaged file that it opened itself.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("%s cannot be read and is computed again: %s", path, error)
+        return None
 
 
 def digest(*settings: object) -> str:
