@@ -36,6 +36,7 @@ setup(
         "array-record>=0.8",
         "grain>=0.2.18",
         "pillow>=11",
+        "safetensors>=0.5",
         "tyro>=1.0.17",
         "rich>=13",
         "matplotlib>=3.9",

@@ -85,7 +85,7 @@ def make_step(settings: Settings, noise):
     )
     feed = data.train_feed(dataset.load("train"), batch_size=settings.batch_size, seed=0, mesh=mesh)
     optimiser = experiment.optimiser(lambda step: 1e-3)
-    state = init_state(experiment.network(), optimiser, seed=0, image_shape=(32, 32, 3), averaged=False)
+    state = init_state(experiment.network(), optimiser, seed=0, image_shape=(32, 32, 3))
     state = replicate(state, mesh)
     train_steps = train.make_train_step(experiment, optimiser, feed.fetch, mesh, steps_per_epoch=feed.steps_per_epoch)
     items = (next(feed.epoch(0)),)

@@ -1,8 +1,6 @@
 """Networks against published parameter counts, NumPy, hand-unrolled solvers and published weights."""
 
 import functools
-import json
-import struct
 
 import jax
 import jax.numpy as jnp
@@ -179,13 +177,14 @@ def test_errors_say_what_was_expected(make, match):
 
 def test_published_resnet20_classifies_lossless_cifar10(shared_data):
     tfds = pytest.importorskip("tensorflow_datasets")
-    torch = _read_safetensors(shared_data.parent / "weights" / "cifar_resnet20.safetensors")
     model = models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     folder = shared_data / "tfds" / "cifar10_lossless4000" / "1.0.0"
     source = tfds.builder_from_directory(str(folder)).as_data_source(split="train")
     examples = [source[i] for i in range(500)]
     predict = jax.jit(lambda f, x: f(x).argmax(-1))
-    logits_fn = models.predictor(model, _resnet20_variables(torch))
+    weights = shared_data.parent / "weights" / "cifar_resnet20.safetensors"
+    params, model_state = models.load_weights(weights, model, (32, 32, 3))
+    logits_fn = models.predictor(model, {"params": params, **model_state})
     x = jnp.asarray(np.stack([e["image"] for e in examples]), jnp.float32) / 255
     accuracy = np.mean(predict(logits_fn, x) == np.array([e["label"] for e in examples]))
     # These are training images, all of which the published network classifies correctly.
@@ -197,36 +196,17 @@ def _group_mean(x):
     return x.mean((1, 2), keepdims=True)
 
 
-def _read_safetensors(path):
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + length])
-    header.pop("__metadata__", None)
-    data = content[8 + length :]
-    return {
-        name: np.frombuffer(data[slice(*entry["data_offsets"])], np.float32).reshape(entry["shape"])
-        for name, entry in header.items()
-    }
-
-
-def _resnet20_variables(torch):
-    params, stats = {}, {}
-
-    def norm(scope_p, scope_s, name, source):
-        scope_p[name] = {"scale": torch[f"{source}.weight"], "bias": torch[f"{source}.bias"]}
-        scope_s[name] = {"mean": torch[f"{source}.running_mean"], "var": torch[f"{source}.running_var"]}
-
-    def kernel(source):
-        return {"kernel": torch[f"{source}.weight"].transpose(2, 3, 1, 0)}
-
-    params["stem_conv"] = kernel("conv1")
-    norm(params, stats, "stem_norm", "bn1")
-    for stage in range(1, 4):
-        for block in range(3):
-            name, source = f"stage{stage}_block{block + 1}", f"layer{stage}.{block}"
-            params[name], stats[name] = {}, {}
-            for i in (1, 2):
-                params[name][f"conv{i}"] = kernel(f"{source}.conv{i}")
-                norm(params[name], stats[name], f"norm{i}", f"{source}.bn{i}")
-    params["head"] = {"kernel": torch["linear.weight"].T, "bias": torch["linear.bias"]}
-    return {"params": params, "batch_stats": stats}
+def test_weights_that_do_not_fit_are_named(shared_data, tmp_path):
+    weights = shared_data.parent / "weights" / "cifar_resnet20.safetensors"
+    shape = (32, 32, 3)
+    with pytest.raises(ValueError, match=r"has no array 'layer1\.3\.conv1\.weight'"):
+        models.load_weights(weights, models.cifar_resnet(26), shape)
+    with pytest.raises(ValueError, match="holds arrays that ResNet does not have: layer1"):
+        models.load_weights(weights, models.cifar_resnet(14), shape)
+    with pytest.raises(ValueError, match=r"Expected 'linear.weight' .* to give shape \(64, 7\), got \(64, 10\)"):
+        models.load_weights(weights, models.cifar_resnet(20, num_classes=7), shape)
+    with pytest.raises(FileNotFoundError, match="No weights"):
+        models.load_weights(tmp_path / "none.safetensors", models.cifar_resnet(20), shape)
+    (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+        models.load_weights(tmp_path / "cut.safetensors", models.cifar_resnet(20), shape)

@@ -12,6 +12,7 @@ from robust_jax.models.apply import (
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
 from robust_jax.models.vit import ViT
+from robust_jax.models.weights import load_weights
 from robust_jax.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "cifar_resnet",
     "forward_fn",
     "init",
+    "load_weights",
     "num_parameters",
     "outputs_fn",
     "predictor",

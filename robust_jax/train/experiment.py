@@ -54,6 +54,8 @@ class Experiment:
     """Where the images come from."""
     model: Any
     """The network."""
+    initial: str | None = None
+    """Weights to start from, a .safetensors file in PyTorch's naming; None starts at random."""
     augmentation: Any = None
     """Random transform of each training image, inside the compiled step."""
     mixers: tuple[Any, ...] = ()

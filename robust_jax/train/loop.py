@@ -202,11 +202,15 @@ def _count_steps(experiment: Experiment, source) -> tuple[int, int]:
 
 
 def _initial_state(experiment: Experiment, optimiser, image_shape: tuple[int, int, int], mesh: Mesh) -> TrainState:
-    averaged = experiment.averaging is not None
-    model = experiment.network()
-    return replicate(
-        init_state(model, optimiser, seed=experiment.seed, image_shape=image_shape, averaged=averaged), mesh
+    state = init_state(
+        experiment.network(),
+        optimiser,
+        seed=experiment.seed,
+        image_shape=image_shape,
+        averaged=experiment.averaging is not None,
+        weights=experiment.initial,
     )
+    return replicate(state, mesh)
 
 
 def _grouped(items: Iterator[PyTree], size: int) -> Iterator[tuple[PyTree, ...]]:

@@ -30,11 +30,19 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    model: Any, optimiser: optax.GradientTransformation, *, seed: int, image_shape: tuple[int, int, int], averaged: bool
+    model: Any,
+    optimiser: optax.GradientTransformation,
+    *,
+    seed: int,
+    image_shape: tuple[int, int, int],
+    averaged: bool = False,
+    weights: str | None = None,
 ) -> TrainState:
-    """The state before the first step; the same for the same seed on any devices."""
-    key = named_key(jax.random.key(seed), "init")
-    params, model_state = models.init(model, key, image_shape)
+    """The state before the first step; the same for the same seed, or file of weights, on any devices."""
+    if weights is None:
+        params, model_state = models.init(model, named_key(jax.random.key(seed), "init"), image_shape)
+    else:
+        params, model_state = models.load_weights(weights, model, image_shape)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
