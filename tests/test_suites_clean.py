@@ -92,6 +92,15 @@ def test_reliability_rows_against_scikit_learn():
     assert float(low) < bins[0].value <= float(high)
 
 
+def test_interval_of_the_ece_is_corrected_for_its_bias():
+    rows = list(suites.Clean().rows(KEY, PREDICTORS["partial"], evaluation()))
+    (row,) = [row for row in rows if row.metric == "ece"]
+    probs = softmax(LOGITS, axis=1)
+    gaps = metrics.binned_gaps(probs.max(1), probs.argmax(1) == LABELS)
+    expected = metrics.bootstrap_interval(gaps, lambda means: np.abs(means).sum(axis=-1), method="basic")
+    assert (row.low, row.high) == pytest.approx((max(expected.low, 0), expected.high), rel=1e-4)
+
+
 @pytest.mark.parametrize("batch_size", [2, 7, 64])
 def test_padding_does_not_count(batch_size):
     expected = list(suites.Clean().rows(KEY, PREDICTORS["partial"], evaluation()))

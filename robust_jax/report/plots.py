@@ -102,7 +102,7 @@ def reliability_diagram(runs: Runs) -> str | None:
             axis.plot(confidence, accuracy, color=colour, linewidth=1, alpha=0.5)
             axis.vlines(confidence, low, high, color=colour, linewidth=1, alpha=0.7)
             sizes = 12 + 90 * count / max(count.max(initial=1), 1)
-            axis.scatter(confidence, accuracy, s=sizes, color=colour, label=name, clip_on=False, zorder=3)
+            axis.scatter(confidence, accuracy, s=sizes, color=colour, label=_plain(name), clip_on=False, zorder=3)
         axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axis.grid()
         if len(runs) > 1:
@@ -136,7 +136,9 @@ def sample_grid(samples) -> str:
 def _draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
     rows = sorted(rows, key=lambda row: row.severity)
     eps = [row.severity for row in rows]
-    axis.plot(eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=name)
+    axis.plot(
+        eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=_plain(name)
+    )
     low, high = (
         [100 * (row.value if getattr(row, bound) is None else getattr(row, bound)) for row in rows]
         for bound in ("low", "high")
@@ -153,7 +155,7 @@ def _mark_radii(axis: Axes, radii: Sequence[float]) -> None:
 
 
 def _short(eps: float) -> str:
-    return f"{eps / 1000:.3g}k" if eps >= 1000 else f"{eps:.0f}" if eps >= 100 else f"{eps:.2g}"
+    return f"{eps / 1000:.3g}k" if eps >= 1000 else f"{eps:.0f}" if eps >= 100 else f"{eps:.3g}"
 
 
 def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
