@@ -49,7 +49,9 @@ def one_device(tmp_path_factory, repository):
 
 
 def assert_same_rows(rows, expected):
-    assert [(row.case, row.metric, row.count) for row in rows] == [(row.case, row.metric, row.count) for row in expected]
+    assert [(row.case, row.metric, row.count) for row in rows] == [
+        (row.case, row.metric, row.count) for row in expected
+    ]
     np.testing.assert_allclose([row.value for row in rows], [row.value for row in expected], rtol=1e-4, atol=1e-6)
 
 

@@ -55,9 +55,10 @@ def test_resumes_to_the_same_bits(tmp_path, monkeypatch, uninterrupted, stop_at)
             raise Killed
         return False
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Preemption, "reached", reached)
-        train.fit(experiment(), tmp_path)
+        with pytest.raises(Killed):
+            train.fit(experiment(), tmp_path)
     resumed = train.fit(experiment(), tmp_path)
     assert resumed.step == uninterrupted.step
     assert_same_bits(resumed.variables, uninterrupted.variables)
@@ -66,9 +67,10 @@ def test_resumes_to_the_same_bits(tmp_path, monkeypatch, uninterrupted, stop_at)
 
 
 def test_preemption_saves_the_step_it_stops_at(tmp_path, monkeypatch, uninterrupted):
-    with monkeypatch.context() as patch, pytest.raises(train.Preempted) as stop:
+    with monkeypatch.context() as patch:
         patch.setattr(Preemption, "reached", lambda self, step: step == 13)
-        train.fit(experiment(), tmp_path)
+        with pytest.raises(train.Preempted) as stop:
+            train.fit(experiment(), tmp_path)
     assert stop.value.code == 143
     assert train.restore(experiment(), tmp_path).step == 13
     assert_same_bits(train.fit(experiment(), tmp_path).variables, uninterrupted.variables)
@@ -110,7 +112,9 @@ def test_execution_changes_no_result(uninterrupted, execution):
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path):
     exploding = experiment(optimiser=train.Sgd(learning_rate=1e30), execution=train.Execution(checkpoint_every=1))
-    with pytest.raises(train.NonFiniteLossError, match=r"not finite at step \d+; .*Last good checkpoint: .*checkpoints"):
+    with pytest.raises(
+        train.NonFiniteLossError, match=r"not finite at step \d+; .*Last good checkpoint: .*checkpoints"
+    ):
         train.fit(exploding, tmp_path)
     for leaf in jax.tree.leaves(train.restore(exploding, tmp_path).variables):
         assert np.isfinite(leaf).all()
