@@ -108,8 +108,10 @@ class Evaluation(Protocol):
     """One split prepared for evaluation: every example once, in masked batches on the device."""
 
     name: str
+    class_names: tuple[str, ...]
     num_classes: int
     num_examples: int
+    image_shape: tuple[int, int, int]
 
     def batches(self) -> Iterator[Batch]: ...
 

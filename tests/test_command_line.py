@@ -107,6 +107,18 @@ def test_eval_repeats_the_rows_and_takes_other_suites_only(finished, run):
     assert "--model.width" in err
 
 
+def test_eval_waits_for_the_end_of_training(run, tmp_path, monkeypatch):
+    from robust_jax.train.preemption import Preemption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preemption, "reached", lambda self, step: step == 7)
+        assert run("run", TINY, "--workdir", tmp_path)[0] == 143
+    status, _, err = run("eval", tmp_path / "tiny")
+    assert status == 1
+    assert "trained to step 7 of 34" in err
+    assert not (tmp_path / "tiny" / "results.jsonl").exists()
+
+
 def test_compare_puts_runs_side_by_side(finished, run, tmp_path):
     page = tmp_path / "compare.html"
     status, out, _ = run("compare", finished, finished / "tiny", "--out", page)

@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 
 def evaluate_again(options: Eval, overrides: list[str], *, command: str) -> int:
-    """Evaluates the newest checkpoint; only the suites and the execution may be overridden.
+    """Evaluates a trained run; only the suites and the execution may be overridden.
 
     Raises:
-        ConfigError: if an override would change what was trained.
+        ConfigError: if an override would change what was trained, or training is not finished.
     """
     workdir = Path(options.workdir)
     trained_as: Experiment = config.from_tree(folders.read_config(workdir))
     experiment = override_experiment(options, trained_as, overrides, prog=f"robust-jax eval {workdir}")
     _check_same_training(trained_as, experiment)
     trained = restore(experiment, workdir)
+    if trained.step < trained.total_steps:
+        progress = f"{trained.step} of {trained.total_steps}"
+        raise ConfigError(f"{workdir} is trained to step {progress}; finish it with robust-jax run first.")
     console = Console()
     name = workdir.resolve().name
     rows = evaluate_and_report(name, experiment, trained, workdir, command=command, console=console)

@@ -39,11 +39,12 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The outcome of training: the network, the variables to evaluate, and the steps taken."""
+    """The outcome of training: the network, the variables to evaluate, and the steps taken of all there are."""
 
     model: Any
     variables: PyTree
     step: int
+    total_steps: int
 
     @property
     def predictor(self):
@@ -80,7 +81,7 @@ def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console
             state = checkpoints.restore(state) or state
         start_step = int(state.step)
         if start_step >= total_steps:
-            return Trained(experiment.network(), state.variables(), start_step)
+            return Trained(experiment.network(), state.variables(), start_step, total_steps)
 
         feed = data.train_feed(
             source,
@@ -122,7 +123,7 @@ def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console
                 scalars.write(step, validate(state))
         if checkpoints is not None:
             checkpoints.wait()
-    return Trained(experiment.network(), state.variables(), step)
+    return Trained(experiment.network(), state.variables(), step, total_steps)
 
 
 def restore(experiment: Experiment, workdir: Path) -> Trained:
@@ -140,7 +141,7 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
         state = checkpoints.restore(state)
     if state is None:
         raise FileNotFoundError(f"No readable checkpoint in {workdir / CHECKPOINTS}.")
-    return Trained(experiment.network(), state.variables(), int(state.step))
+    return Trained(experiment.network(), state.variables(), int(state.step), total_steps)
 
 
 class _Log:
