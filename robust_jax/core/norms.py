@@ -196,7 +196,11 @@ def project_lp(x: Float[Array, "*shape"], p: float, eps: Scalar) -> Float[Array,
 def _relative(x: Array, p: Scalar) -> tuple[Array, Array]:
     """``x / max|x|`` and the log of its Lp norm, which is at least 0."""
     relative = x / jnp.max(jnp.abs(x))
-    return relative, jnp.log(jnp.sum(jnp.exp(p * jnp.log(jnp.abs(relative))))) / p
+    modulus = jnp.abs(relative)
+    # A small whole power is a product or two; any other is an exponential and a logarithm.
+    whole = not isinstance(p, jax.Array) and p in (1, 2, 5, 10)
+    powers = modulus ** int(p) if whole else jnp.exp(p * jnp.log(modulus))
+    return relative, jnp.log(jnp.sum(powers)) / p
 
 
 def _log_radius(key: PRNGKey, size: int, surface: bool) -> Float[Array, ""]:
