@@ -8,7 +8,7 @@ quickstart: .venv/installed
 	$(BIN)/robust-jax run experiments/random_lp.py --scale smoke
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

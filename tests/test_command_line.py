@@ -134,6 +134,7 @@ def test_compare_puts_runs_side_by_side(finished, run, tmp_path):
         (["run", "tests/conftest.py"], "it defines no PAPER"),
         (["run", TINY, "--only", "tinny"], "no run 'tinny' at scale 'smoke'. Did you mean 'tiny'"),
         (["run", TINY, "--distributed", "maybe"], "Expected --distributed 'auto', 'off' or 'host:port,count,index'"),
+        (["run", TINY, "--workdir", "README.md/runs"], "cannot write README.md/runs/tiny/config.json"),
         (["eval", "tests"], "is not the work folder of a run"),
         (["compare", "tests"], "No finished run in tests"),
         (["systems", "nowhere"], "No folder nowhere"),

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from robust_jax.core.checks import check_non_negative
+from robust_jax.core.checks import check_fraction, check_non_negative
 from robust_jax.core.lp_noise import add_lp_noise_choice
 from robust_jax.core.lp_tables import Case, training_cases
 from robust_jax.core.random_words import random_normal
@@ -21,7 +21,8 @@ class RandomLp:
     The original implementation draws one noise tensor for eight images; here every image has its own.
 
     Raises:
-        ValueError: if the set or table is unknown, the list empty, or a norm or radius negative.
+        ValueError: if the set or table is unknown, the list empty, a norm or radius negative, or an L0 fraction
+            above 1.
     """
 
     cases: str | tuple[tuple[float, float], ...] = "c2"
@@ -33,6 +34,8 @@ class RandomLp:
         for p, eps in self._cases(None):
             check_non_negative("p", p)
             check_non_negative("eps", eps)
+            if p == 0:
+                check_fraction("eps", eps)
 
     def __call__(self, key: PRNGKey, image: Image) -> Image:
         cases = self._cases(image.shape)

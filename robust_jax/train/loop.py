@@ -9,10 +9,11 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from rich.console import Console
@@ -67,11 +68,8 @@ def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console
         Preempted: after SIGTERM, when the state is saved.
     """
     execution = experiment.execution
-    mesh = _mesh(experiment)
-    source = experiment.data.load("train")
-    steps_per_epoch, total_steps = _count_steps(experiment, source)
-    optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
-    state = _initial_state(experiment, optimiser, source.image_shape, mesh)
+    mesh, source, steps_per_epoch, total_steps, optimiser, state = _prepare(experiment)
+    save_every = execution.checkpoint_every or steps_per_epoch
 
     with contextlib.ExitStack() as stack:
         checkpoints = None
@@ -110,8 +108,7 @@ def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console
                 if _crosses(before, step, execution.log_every):
                     log.flush(state)
                 stop = preemption.reached(step)
-                every = execution.checkpoint_every or steps_per_epoch
-                if checkpoints is not None and (stop or _crosses(before, step, every) or step == total_steps):
+                if checkpoints is not None and (stop or _crosses(before, step, save_every) or step == total_steps):
                     log.flush(state)
                     checkpoints.save(step, state)
                 if stop:
@@ -132,11 +129,7 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
     Raises:
         FileNotFoundError: where there is none.
     """
-    mesh = _mesh(experiment)
-    source = experiment.data.load("train")
-    steps_per_epoch, total_steps = _count_steps(experiment, source)
-    optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
-    state = _initial_state(experiment, optimiser, source.image_shape, mesh)
+    *_, total_steps, _, state = _prepare(experiment)
     with Checkpoints(workdir / CHECKPOINTS, keep=experiment.execution.keep_checkpoints) as checkpoints:
         state = checkpoints.restore(state)
     if state is None:
@@ -185,33 +178,40 @@ class _Log:
         return text
 
 
-def _mesh(experiment: Experiment) -> Mesh:
+class _Prepared(NamedTuple):
+    """What a run needs before its first step."""
+
+    mesh: Mesh
+    source: data.Source
+    steps_per_epoch: int
+    total_steps: int
+    optimiser: optax.GradientTransformation
+    state: TrainState
+
+
+def _prepare(experiment: Experiment) -> _Prepared:
+    """Checks that data, model and devices fit together, and makes the initial state."""
     mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
     if experiment.batch_size % mesh.size:
         raise ValueError(f"Expected batch_size to divide by the {mesh.size} devices, got {experiment.batch_size}.")
-    return mesh
-
-
-def _count_steps(experiment: Experiment, source) -> tuple[int, int]:
+    source = experiment.data.load("train")
     steps_per_epoch = len(source) // experiment.batch_size
     if steps_per_epoch == 0:
         raise ValueError(f"Expected batch_size <= {len(source)} training examples, got {experiment.batch_size}.")
     num_outputs = getattr(experiment.model, "num_classes", source.num_classes)
     if num_outputs != source.num_classes:
         raise ValueError(f"model.num_classes is {num_outputs}, but {source.name} has {source.num_classes} classes.")
-    return steps_per_epoch, experiment.epochs * steps_per_epoch
-
-
-def _initial_state(experiment: Experiment, optimiser, image_shape: tuple[int, int, int], mesh: Mesh) -> TrainState:
+    total_steps = experiment.epochs * steps_per_epoch
+    optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
     state = init_state(
         experiment.network(),
         optimiser,
         seed=experiment.seed,
-        image_shape=image_shape,
+        image_shape=source.image_shape,
         averaged=experiment.averaging is not None,
         weights=experiment.initial,
     )
-    return replicate(state, mesh)
+    return _Prepared(mesh, source, steps_per_epoch, total_steps, optimiser, replicate(state, mesh))
 
 
 def _grouped(items: Iterator[PyTree], size: int) -> Iterator[tuple[PyTree, ...]]:
