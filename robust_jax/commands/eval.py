@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
 
 from robust_jax import config, report
 from robust_jax.commands import workdir as folders
+from robust_jax.commands.options import Eval
 from robust_jax.commands.overrides import override_experiment
 from robust_jax.commands.run import evaluate_and_report
 from robust_jax.config import ConfigError
 from robust_jax.core.files import write_atomically
 from robust_jax.train import Experiment, restore
-
-if TYPE_CHECKING:
-    from robust_jax.__main__ import Eval
 
 
 def evaluate_again(options: Eval, overrides: list[str], *, command: str) -> int:

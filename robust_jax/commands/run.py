@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
@@ -13,14 +12,12 @@ from rich.console import Console
 from robust_jax import config, data, report, suites
 from robust_jax.commands import workdir as folders
 from robust_jax.commands.experiment_file import load_experiment_file
+from robust_jax.commands.options import Run
 from robust_jax.commands.overrides import override_experiment
 from robust_jax.core.keys import named_key
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train import Experiment, Preempted, Trained, fit
 from robust_jax.types import Row
-
-if TYPE_CHECKING:
-    from robust_jax.__main__ import Run
 
 PACKAGES = ("robust_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
