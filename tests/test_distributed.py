@@ -64,7 +64,9 @@ def test_two_processes_stop_at_one_step_and_go_on(one_device, repository, tmp_pa
     """SIGTERM to one of them: both save the same step and exit; started again they end as one device does."""
     processes = start_two(repository, tmp_path, "--execution.log-every", "1")
     path = tmp_path / "tiny" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
     while not (path.exists() and path.read_text().count("\n") >= 3):
+        assert time.monotonic() < deadline
         assert all(process.poll() is None for process in processes), processes[0].communicate()[0]
         time.sleep(0.02)
     processes[1].send_signal(signal.SIGTERM)
