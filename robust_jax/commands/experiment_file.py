@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import inspect
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ class ExperimentFile:
     path: Path
     paper: Paper
     get_runs: Callable[[Scale], dict[str, Experiment]]
+    description: str
 
     @property
     def slug(self) -> str:
@@ -65,4 +67,4 @@ def load_experiment_file(path: str | Path) -> ExperimentFile:
     for name, kind in (("PAPER", Paper), ("get_runs", Callable)):
         if not isinstance(getattr(module, name, None), kind):
             raise ConfigError(f"{path} is not an experiment file: it defines no {name} of type {kind.__name__}.")
-    return ExperimentFile(path, module.PAPER, module.get_runs)
+    return ExperimentFile(path, module.PAPER, module.get_runs, inspect.cleandoc(module.__doc__ or ""))

@@ -76,6 +76,7 @@ def _paper(file: ExperimentFile) -> str:
 
 def _section(file: ExperimentFile, results: dict[str, list[Row]]) -> str:
     lines = [f"## [{file.slug}]({file.path.name})", "", f"{_paper(file)}. Claim: {file.paper.claim}.", ""]
+    lines += [file.description, ""] if file.description else []
     if not results:
         lines += ["Not yet run.", ""]
     for scale, rows in results.items():
