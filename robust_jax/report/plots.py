@@ -20,7 +20,8 @@ from robust_jax.types import Row
 COLOURS = ("#3b78c2", "#e07b39", "#3f9e63", "#cc4c55", "#8a6cc0", "#94735a", "#d377b5", "#7f8894")
 # Placeholders: each becomes a variable of the page's style, so that a plot is legible on light and on dark paper.
 INK, SOFT = "#010203", "#040506"
-VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)"}
+# Outside a page, in a notebook, the colours for light paper stand in.
+VARIABLES = {INK: "var(--ink, #1d2330)", SOFT: "var(--soft, #5c6475)"}
 STYLE = {
     "text.color": INK,
     "axes.labelcolor": INK,
