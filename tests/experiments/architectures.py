@@ -9,7 +9,7 @@ NETWORKS = {
     "wide_resnet": models.WideResNet(depth=10, width=1, dropout=0.1),
     "resnet": models.ResNet(stage_sizes=(1, 1), width=16, variant="preact", norm="group"),
     "vit": models.ViT(patch_size=2, width=32, depth=2, heads=2, stochastic_depth=0.1),
-    "ode_net": models.ODENet(width=16, num_steps=2),
+    "ode_net": models.ODENet(width=16, downsamplings=1, num_steps=2),
 }
 
 
@@ -19,10 +19,10 @@ def get_runs(scale: Scale = "smoke") -> dict[str, train.Experiment]:
             data=data.Digits(validation=0.1),
             model=model,
             precision=precision,
-            optimiser=train.AdamW(learning_rate=5e-3, weight_decay=0.01),
+            optimiser=train.AdamW(learning_rate=1e-2, weight_decay=0.01),
             schedule=train.Cosine(warmup_epochs=1),
-            averaging=train.Ema(decay=0.98),
-            epochs=6,
+            averaging=train.Ema(decay=0.95),
+            epochs=12,
             batch_size=64,
             suites={"clean": suites.Clean()},
         )
