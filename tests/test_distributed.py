@@ -62,7 +62,8 @@ def test_eight_devices(one_device, repository, tmp_path):
 
 def test_two_processes_stop_at_one_step_and_go_on(one_device, repository, tmp_path):
     """SIGTERM to one of them: both save the same step and exit; started again they end as one device does."""
-    processes = start_two(repository, tmp_path, "--execution.log-every", "1")
+    # A checkpoint at every step keeps the run going for the second or so in which the signal is noticed.
+    processes = start_two(repository, tmp_path, "--execution.log-every", "1", "--execution.checkpoint-every", "1")
     path = tmp_path / "tiny" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (path.exists() and path.read_text().count("\n") >= 3):
