@@ -10,9 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from robust_jax import config, train
 from robust_jax.__main__ import main
+from robust_jax.commands.workdir import read_config
 
 TINY = "tests/experiments/tiny.py"
 
@@ -225,15 +229,22 @@ def wait_for_step(workdir, step, process, timeout=240):
     raise TimeoutError
 
 
-def test_killed_and_resumed_gives_the_same_rows(finished, repository, tmp_path):
+def assert_same_bits(*workdirs):
+    """The rows and the parameters of two runs."""
+    rows = [(workdir / "results.jsonl").read_bytes() for workdir in workdirs]
+    assert rows[0] == rows[1]
+    variables = [train.restore(config.from_tree(read_config(path)), path).variables for path in workdirs]
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get(variables))
+
+
+def test_killed_and_resumed_gives_the_same_bits(finished, repository, tmp_path):
     for step in (5, 15, 25):
         process = start(repository, "run", TINY, "--workdir", tmp_path)
         wait_for_step(tmp_path, step, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     finish(start(repository, "run", TINY, "--workdir", tmp_path))
-    same = [(folder / "tiny" / "results.jsonl").read_bytes() for folder in (tmp_path, finished)]
-    assert same[0] == same[1]
+    assert_same_bits(tmp_path / "tiny", finished / "tiny")
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(finished, repository, tmp_path):
@@ -242,5 +253,4 @@ def test_sigterm_saves_and_the_same_command_goes_on(finished, repository, tmp_pa
     process.send_signal(signal.SIGTERM)
     assert "stopped and saved at step" in finish(process, status=143)
     finish(start(repository, "run", TINY, "--workdir", tmp_path))
-    same = [(folder / "tiny" / "results.jsonl").read_bytes() for folder in (tmp_path, finished)]
-    assert same[0] == same[1]
+    assert_same_bits(tmp_path / "tiny", finished / "tiny")
