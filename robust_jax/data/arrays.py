@@ -37,7 +37,7 @@ class Arrays:
         check_validation(self.validation)
         for split in ("train", "test"):
             if getattr(self, split) is not None:
-                object.__setattr__(self, split, check_arrays(*getattr(self, split), where=f"{self.name}/{split}"))
+                object.__setattr__(self, split, _check_pair(getattr(self, split), f"{self.name}/{split}"))
 
     @property
     def fingerprint(self) -> str:
@@ -103,6 +103,12 @@ class Npz:
         return Arrays(**arrays, name=self.name, validation=self.validation).load(split)
 
 
+def _check_pair(split: Any, where: str) -> Split:
+    if not isinstance(split, tuple | list) or len(split) != 2:
+        raise TypeError(f"Expected (images, labels) in {where}, got {type(split).__name__}.")
+    return check_arrays(*split, where=where)
+
+
 def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split:
     """Images as uint8 and labels as int32.
 
@@ -114,7 +120,9 @@ def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split
         raise ValueError(f"Expected images of shape [n, h, w, c] in {where}, got {images.shape}.")
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"Expected {len(images)} integer labels in {where}, got {labels.dtype} {labels.shape}.")
-    if len(labels) and labels.min() < 0:
+    if len(labels) == 0:
+        raise ValueError(f"Expected at least one example in {where}, got none.")
+    if labels.min() < 0:
         raise ValueError(f"Expected labels >= 0 in {where}, got {labels.min()}.")
     if np.issubdtype(images.dtype, np.floating):
         if np.isnan(images).any():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import jax
@@ -13,7 +12,7 @@ from jax.sharding import Mesh
 
 from robust_jax.core.checks import check_positive
 from robust_jax.core.mesh import shard_batch
-from robust_jax.data.pipeline import RESIDENT_BYTES, as_batch
+from robust_jax.data.pipeline import as_batch, keep_resident
 from robust_jax.data.source import Source
 from robust_jax.types import Batch
 
@@ -65,20 +64,19 @@ def evaluation(source: Source, *, batch_size: int, mesh: Mesh, resident: bool | 
         resident: decode once and keep the images on the devices; ``"auto"`` does up to 1 GiB.
 
     Raises:
-        ValueError: if there are no examples.
+        ValueError: if there are no examples, or a setting is none of those above.
     """
     check_positive("number of examples", len(source))
+    check_positive("batch_size", batch_size)
     batch_size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
-    keep = resident is True or (resident == "auto" and source.num_bytes <= RESIDENT_BYTES)
+    keep = keep_resident(source, resident)
     return Evaluation(source, batch_size, mesh, tuple(_load(source, batch_size, mesh)) if keep else None)
 
 
 def _load(source: Source, batch_size: int, mesh: Mesh) -> Iterator[tuple[jax.Array, ...]]:
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(source), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(source)))
-            padded = np.concatenate([positions, np.full(batch_size - len(positions), start)])
-            images, labels = zip(*pool.map(source.__getitem__, padded), strict=True)
-            ids = source.ids[padded].astype(np.int32)
-            mask = np.arange(batch_size) < len(positions)
-            yield shard_batch((np.stack(images), np.asarray(labels, np.int32), ids, mask), mesh)
+    for start in range(0, len(source), batch_size):
+        positions = np.arange(start, min(start + batch_size, len(source)))
+        padding = np.full(batch_size - len(positions), start)
+        part = source.subset(np.concatenate([positions, padding]))
+        mask = np.arange(batch_size) < len(positions)
+        yield shard_batch((*part.decode(), part.ids.astype(np.int32), mask), mesh)

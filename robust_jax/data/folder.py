@@ -10,7 +10,7 @@ from PIL import Image
 
 from robust_jax.core.checks import check_positive, nearest
 from robust_jax.data.images import fit_image
-from robust_jax.data.source import Source, check_split, check_validation, hold_out
+from robust_jax.data.source import Source, check_count, check_split, check_validation, hold_out, thin
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
@@ -30,13 +30,15 @@ class ImageFolder:
     validation: float = 0.0
     """Training examples held out: a fraction, or a count."""
     num_train: int | None = None
-    """Use only the first so many training examples."""
+    """Use only so many training examples, evenly spaced, so that every class is among them."""
     num_test: int | None = None
     """Use only so many test examples, evenly spaced, so that every class is among them."""
 
     def __post_init__(self):
         check_positive("image_size", self.image_size)
         check_validation(self.validation)
+        check_count("num_train", self.num_train)
+        check_count("num_test", self.num_test)
 
     @property
     def name(self) -> str:
@@ -62,10 +64,9 @@ class ImageFolder:
             ids=np.arange(len(files)),
         )
         if split == "test":
-            count = min(self.num_test or len(source), len(source))
-            return source.subset(np.arange(count) * len(source) // count)
+            return thin(source, self.num_test)
         source = hold_out(source, split, self.validation)
-        return source if self.num_train is None or split != "train" else source.subset(np.arange(self.num_train))
+        return thin(source, self.num_train) if split == "train" else source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _folder(path: Path, split: str) -> Path:
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    classes = tuple(sorted(child.name for child in folder.iterdir() if child.is_dir()))
+    classes = tuple(sorted(child.name for child in folder.iterdir() if child.is_dir() and child.name[0] != "."))
     if not classes:
         raise FileNotFoundError(f"{folder} has no class folders.")
     return classes

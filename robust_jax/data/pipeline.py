@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import weakref
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.mesh import replicate, shard_batch, shard_local_batch
 from robust_jax.data.order import epoch_order
 from robust_jax.data.source import Source
@@ -31,7 +34,9 @@ class Feed(Protocol):
     @staticmethod
     def fetch(resident: PyTree, item: PyTree) -> Batch: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the epochs that are being read, and their worker processes."""
+        ...
 
 
 def train_feed(
@@ -59,15 +64,34 @@ def train_feed(
         prefetch: batches prepared ahead by each worker.
 
     Raises:
-        ValueError: if there are fewer examples than a batch holds.
+        ValueError: if there are fewer examples than a batch holds, a batch cannot be split evenly over the devices, or
+            a setting is none of those above.
     """
+    check_positive("batch_size", batch_size)
+    check_non_negative("num_workers", num_workers)
+    check_positive("prefetch", prefetch)
     if len(source) < batch_size:
         raise ValueError(f"Expected batch_size <= {len(source)} examples of {source.name}, got {batch_size}.")
-    if resident is True or (resident == "auto" and source.num_bytes <= RESIDENT_BYTES):
+    if batch_size % mesh.size:
+        raise ValueError(f"Expected batch_size to divide by the {mesh.size} devices, got {batch_size}.")
+    if keep_resident(source, resident):
         images, labels = source.decode()
         arrays = replicate((images, labels, source.ids.astype(np.int32)), mesh)
         return ResidentFeed(arrays, batch_size, seed, mesh, len(source))
     return StreamedFeed(source, batch_size, seed, mesh, num_workers, prefetch)
+
+
+def keep_resident(source: Source, resident: bool | Literal["auto"]) -> bool:
+    """Whether all images are to be kept on the device; ``"auto"`` says so up to 1 GiB.
+
+    Raises:
+        ValueError: if ``resident`` is neither a bool nor ``"auto"``.
+    """
+    if resident == "auto":
+        return source.num_bytes <= RESIDENT_BYTES
+    if not isinstance(resident, bool):
+        raise ValueError(f"Expected resident as True, False or 'auto', got {resident!r}.")
+    return resident
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,30 +133,35 @@ class StreamedFeed:
     num_workers: int
     prefetch: int
     resident: PyTree = ()
+    _epochs: weakref.WeakSet = dataclasses.field(default_factory=weakref.WeakSet, repr=False)
 
     @property
     def steps_per_epoch(self) -> int:
         return len(self.source) // self.batch_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[PyTree]:
+        items = self._items(epoch, start_step)
+        self._epochs.add(items)
+        return items
+
+    def _items(self, epoch: int, start_step: int) -> Iterator[PyTree]:
         import grain
         from absl import flags
 
         order = epoch_order(self.seed, epoch, len(self.source))[: self.steps_per_epoch * self.batch_size]
         batches = order.reshape(self.steps_per_epoch, self.batch_size)[start_step:]
         rows = np.array_split(np.arange(self.batch_size), jax.process_count())[jax.process_index()]
-        examples = _Examples(self.source, batches[:, rows].reshape(-1))
-        threads = grain.ReadOptions(num_threads=8, prefetch_buffer_size=self.prefetch)
-        # Batched first: worker processes take turns, and each must yield whole batches.
-        dataset = grain.MapDataset.source(examples).batch(len(rows)).to_iter_dataset(threads)
+        threads = grain.ReadOptions(num_threads=min(self.prefetch, 8), prefetch_buffer_size=self.prefetch)
+        dataset = grain.MapDataset.source(_Batches(self.source, batches[:, rows])).to_iter_dataset(threads)
         if self.num_workers > 0:
             # Worker processes read absl's flags, which only an absl program parses.
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(self.num_workers, per_worker_buffer_size=self.prefetch)
             dataset = dataset.mp_prefetch(options)
-        for batch in dataset:
-            yield shard_local_batch(batch, self.mesh)
+        with contextlib.closing(iter(dataset)) as items:
+            for batch in items:
+                yield shard_local_batch(batch, self.mesh)
 
     @staticmethod
     def fetch(resident: PyTree, item: PyTree) -> Batch:
@@ -140,12 +169,13 @@ class StreamedFeed:
         return as_batch(*item)
 
     def close(self) -> None:
-        pass
+        for items in list(self._epochs):
+            items.close()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Examples:
-    """Image, label and id at each of some positions; picklable for worker processes."""
+class _Batches:
+    """Images, labels and ids at each row of some positions; picklable for worker processes."""
 
     source: Source
     positions: np.ndarray
@@ -153,10 +183,8 @@ class _Examples:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, Any, Any]:
-        position = self.positions[index]
-        image, label = self.source[position]
-        return image, np.int32(label), np.int32(self.source.ids[position])
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.source.take(self.positions[index])
 
 
 def as_batch(images: jax.Array, labels: jax.Array, ids: jax.Array, mask: jax.Array | None = None) -> Batch:

@@ -9,14 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from robust_jax.core.checks import check_choice
+from robust_jax.core.checks import check_choice, check_positive
 
 SPLITS = ("train", "validation", "test")
 # Held-out examples are the same in every run, whatever its seed.
 HOLD_OUT_SEED = 20230510
-CHUNK = 256
+# Examples read together: few enough in each thread that a batch occupies every core.
+CHUNK, THREADED_CHUNK = 128, 16
 
-Read = Callable[[int], tuple[UInt8[np.ndarray, "h w c"], int]]
+Example = tuple[UInt8[np.ndarray, "h w c"], int]
+Read = Callable[[int], Example]
+ReadMany = Callable[[Sequence[int]], Sequence[Example]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +35,10 @@ class Source:
     image_shape: tuple[int, int, int]
     read: Read
     ids: Int[np.ndarray, "n"]
+    read_many: ReadMany | None = None
+    """Reads several examples, where that is faster than one by one."""
+    threaded: bool = True
+    """Whether to decode in threads; for small images they contend for the interpreter's lock, and one is faster."""
 
     @property
     def num_classes(self) -> int:
@@ -45,14 +52,33 @@ class Source:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, position: int) -> tuple[UInt8[np.ndarray, "h w c"], int]:
+    def __getitem__(self, position: int) -> Example:
         """Image and label.
 
         Raises:
             ValueError: naming the example, if its image has another shape or its label is outside the classes.
         """
         example = int(self.ids[position])
-        image, label = self.read(example)
+        return self._checked(example, *self.read(example))
+
+    def take(
+        self, positions: Int[np.ndarray, "m"]
+    ) -> tuple[UInt8[np.ndarray, "m h w c"], Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+        """Images, labels and ids at several positions, stacked.
+
+        Raises:
+            ValueError: as indexing does.
+        """
+        ids = self.ids[positions]
+        examples = ids.tolist()
+        read = self.read_many(examples) if self.read_many is not None else map(self.read, examples)
+        images = np.empty((len(ids), *self.image_shape), np.uint8)
+        labels = np.empty(len(ids), np.int32)
+        for i, (example, (image, label)) in enumerate(zip(examples, read, strict=True)):
+            images[i], labels[i] = self._checked(example, image, label)
+        return images, labels, ids.astype(np.int32)
+
+    def _checked(self, example: int, image: UInt8[np.ndarray, "h w c"], label: int) -> Example:
         where = f"{self.name}/{self.split} example {example}"
         if image.shape != self.image_shape or image.dtype != np.uint8:
             raise ValueError(
@@ -67,16 +93,17 @@ class Source:
         return dataclasses.replace(self, ids=self.ids[positions])
 
     def decode(self) -> tuple[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, "n"]]:
-        """All images and labels, decoded by as many threads as there are cores."""
+        """All images and labels."""
         images = np.empty((len(self), *self.image_shape), np.uint8)
         labels = np.empty(len(self), np.int32)
+        chunk = THREADED_CHUNK if self.threaded else CHUNK
 
         def fill(start: int) -> None:
-            for i in range(start, min(start + CHUNK, len(self))):
-                images[i], labels[i] = self[i]
+            part = slice(start, start + chunk)
+            images[part], labels[part], _ = self.take(np.arange(len(self))[part])
 
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(fill, range(0, len(self), CHUNK)))
+        with ThreadPoolExecutor(None if self.threaded else 1) as pool:
+            list(pool.map(fill, range(0, len(self), chunk)))
         return images, labels
 
 
@@ -87,12 +114,12 @@ def check_split(split: str) -> None:
 
 def check_validation(validation: float) -> None:
     """Raises ``ValueError`` unless it is a fraction below 1, or a whole number of examples."""
-    if validation < 0 or (validation >= 1 and validation != int(validation)):
+    if not validation >= 0 or (validation >= 1 and validation != int(validation)):
         raise ValueError(f"Expected validation as a fraction in [0, 1) or a count, got validation={validation!r}.")
 
 
 def hold_out(source: Source, split: str, validation: float) -> Source:
-    """The training or the validation part of a training split.
+    """The training or the validation part of a training split, drawn at random but the same in every run.
 
     Args:
         source: the whole training split.
@@ -100,9 +127,11 @@ def hold_out(source: Source, split: str, validation: float) -> Source:
         validation: what is held out, a fraction below 1 or a count.
 
     Raises:
-        ValueError: if nothing is left for the part asked for.
+        ValueError: if nothing is left for the part asked for, or for training.
     """
     count = round(validation * len(source)) if validation < 1 else int(validation)
+    if count >= len(source):
+        raise ValueError(f"Expected validation < {len(source)} examples of {source.name}, got {validation!r}.")
     order = np.random.Generator(np.random.PCG64(HOLD_OUT_SEED)).permutation(len(source))
     positions = np.sort(order[count:] if split == "train" else order[:count])
     if len(positions) == 0:
@@ -110,9 +139,22 @@ def hold_out(source: Source, split: str, validation: float) -> Source:
     return dataclasses.replace(source.subset(positions), split=split)
 
 
+def check_count(argument: str, value: int | None) -> None:
+    """Raises ``ValueError`` unless it is None or positive."""
+    if value is not None:
+        check_positive(argument, value)
+
+
 def limit(source: Source, count: int | None) -> Source:
-    """The first ``count`` examples; all where it is None."""
+    """The first ``count`` examples; all where it is None or there are fewer."""
     return source if count is None else source.subset(np.arange(min(count, len(source))))
+
+
+def thin(source: Source, count: int | None) -> Source:
+    """As :func:`limit`, but evenly spaced examples: where they are sorted by class, some of every class."""
+    if count is None or count >= len(source):
+        return source
+    return source.subset(np.arange(count) * len(source) // count)
 
 
 def read_arrays(images: Sequence, labels: Sequence) -> Read:
