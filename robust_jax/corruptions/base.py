@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax
@@ -71,9 +71,14 @@ class BenchmarkCorruption:
         """Whether quirks are repaired."""
         return self.compat == "clean"
 
-    def preset_of(self, image: Image) -> str:
-        """The preset in force for an image: never auto."""
-        return resolve_preset(self.preset, image.shape)
+    def table(self, tables: Mapping[str, Sequence], image: Image) -> Sequence:
+        """Of tables by preset (imagenet224, cifar32, tiny64) the one in force for an image."""
+        preset = resolve_preset(self.preset, image.shape)
+        return tables["imagenet224" if preset == "scaled" else preset]
+
+    def scale(self, image: Image) -> float:
+        """What lengths in pixels are multiplied by: 1, or with the preset scaled, the shorter side over 224."""
+        return min(image.shape[:2]) / 224 if resolve_preset(self.preset, image.shape) == "scaled" else 1.0
 
 
 def resolve_preset(preset: str, shape: Sequence[int]) -> str:
@@ -125,7 +130,5 @@ def check_image(image: Image, name: str, min_size: int = 1) -> None:
 
 def check_severity(severity: Severity) -> None:
     """Raises ``ValueError`` unless ``severity`` is in [0, 5], where it is known."""
-    if not isinstance(severity, jax.core.Tracer) and not np.all(
-        (0 <= np.asarray(severity)) & (5 >= np.asarray(severity))
-    ):
+    if not isinstance(severity, jax.core.Tracer) and not (np.min(severity) >= 0 and np.max(severity) <= 5):
         raise ValueError(f"Expected severity in [0, 5], got severity={severity!r}.")

@@ -1,0 +1,57 @@
+"""Poisson variates for any rates at once, many times faster than ``jax.random.poisson`` on a CPU."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jax.scipy.special import erfinv
+from jaxtyping import Array, Float
+
+from robust_jax.core.random_words import random_uniform
+from robust_jax.types import PRNGKey
+
+# Below, by summing probabilities; from here on the expansion is as exact as single precision.
+SMALL_RATE = 8.0
+# P(N > 32) is below 1e-9 at the rate of 8.
+TERMS = 33
+
+
+def random_poisson(key: PRNGKey, rate: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""Independent Poisson variates of the given rates, by inversion of the distribution function.
+
+    Rates below 8 sum probabilities. Others round down Giles' expansion of the inverse in the normal quantile w,
+
+    .. math:: \lambda + \sqrt\lambda w + \tfrac13 + \tfrac{w^2}{6} - \tfrac{w/36 + w^3/72}{\sqrt\lambda}
+              + \tfrac{-8/405 + 7 w^2/810 + w^4/270}{\lambda},
+
+    which assigns less than 0.02 % of the probability to a neighbouring integer. Uniform numbers are odd multiples of
+    2⁻²⁵, so a tail of 3e-8 on either side never occurs.
+
+    Args:
+        key: a key.
+        rate: rates, non-negative.
+
+    References:
+        Giles, "Algorithm 955: approximation of the inverse Poisson cumulative distribution function", ACM TOMS 42
+        (2016), section 3.
+    """
+    u = random_uniform(key, rate.shape) + 2.0**-25
+    # Each branch sees rates it can handle, so that neither overflows.
+    small = jnp.minimum(rate, SMALL_RATE)
+    probability = jnp.exp(-small)
+    total, count = probability, jnp.zeros_like(u)
+    for n in range(1, TERMS):
+        count = count + (u > total)
+        probability = probability * small * (1 / n)
+        total = total + probability
+    return jnp.where(rate < SMALL_RATE, count, _expansion(u, jnp.maximum(rate, SMALL_RATE)))
+
+
+def _expansion(u: Array, rate: Array) -> Array:
+    w = math.sqrt(2.0) * erfinv(2 * u - 1)
+    root = jnp.sqrt(rate)
+    quantile = rate + root * w + 1 / 3 + w**2 / 6 - (w / 36 + w**3 / 72) / root
+    quantile = quantile + (-8 / 405 + 7 * w**2 / 810 + w**4 / 270) / rate
+    return jnp.maximum(jnp.floor(quantile), 0)
+
