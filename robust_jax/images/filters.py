@@ -46,7 +46,7 @@ def disk_kernel(
         alias_radius: of the blur's kernel.
     """
     k = jnp.arange(size, dtype=jnp.float32) - size // 2
-    disk = (k[:, None] ** 2 + k**2 <= radius**2).astype(jnp.float32)
+    disk = (k[:, None] ** 2 + k[None] ** 2 <= radius**2).astype(jnp.float32)
     blur = gaussian_kernel(alias_sigma, radius=alias_radius)
     return separable(disk[..., None] / jnp.sum(disk), blur, blur, mode="mirror")[..., 0]
 

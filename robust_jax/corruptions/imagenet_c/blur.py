@@ -48,7 +48,8 @@ ZOOM = {
 class DefocusBlur(BenchmarkCorruption):
     """Correlation with a disk whose edge is softened, borders mirrored: a lens out of focus.
 
-    As in the original the edge's blur is a kernel of 3 × 3, and of 5 × 5 for disks of a radius above 8.
+    As in the original the edge's blur is a kernel of 3 × 3, and of 5 × 5 for disks of a radius above 8, and the largest
+    disks brighten the image a little, see :func:`defocus_kernel` (``clean``: they do not).
     """
 
     variable: ClassVar[str] = "optics"
@@ -58,7 +59,7 @@ class DefocusBlur(BenchmarkCorruption):
         table = np.array(self.table(DEFOCUS, image), np.float64)
         table[:, 0] *= self.scale(image)
         radius, alias_sigma = constants(table, severity)
-        kernel = defocus_kernel(radius, alias_sigma, max_radius=table[:, 0].max())
+        kernel = defocus_kernel(radius, alias_sigma, max_radius=table[:, 0].max(), clean=self.clean)
         return filter2d(image, kernel, mode="mirror")
 
 
@@ -89,7 +90,9 @@ class MotionBlur(BenchmarkCorruption):
         angle = jax.random.uniform(key, minval=-45.0, maxval=45.0)
         taps = 2 * math.ceil(table[:, 0].max()) + 1
         used = 2 * counts(np.ceil(table[:, 0]), severity) + 1
-        return motion_blur(image, angle, constants(table[:, 1], severity), used, max_taps=taps, centred=self.clean)
+        blurred = motion_blur(image, angle, constants(table[:, 1], severity), used, max_taps=taps, centred=self.clean)
+        # ImageMagick rounds to eight bits, so that there is nothing left to truncate.
+        return blurred if self.clean else quantise(blurred, "round_u8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,14 +118,21 @@ class ZoomBlur(BenchmarkCorruption):
 
 
 def defocus_kernel(
-    radius: Float[Array, ""], alias_sigma: Float[Array, ""], *, max_radius: float
+    radius: Float[Array, ""], alias_sigma: Float[Array, ""], *, max_radius: float, clean: bool = False
 ) -> Float[Array, "size size"]:
-    """The softened disk, of as many pixels as one of ``max_radius`` needs."""
-    size = 2 * (math.floor(max_radius) + (2 if max_radius > 8 else 1)) + 1
-    small = disk_kernel(radius, alias_sigma, size=size, alias_radius=1)
-    if max_radius <= 8:
+    """The softened disk, of as many pixels as one of ``max_radius`` needs.
+
+    The original softens on a grid that ends where the disk does, at 8 pixels and for larger ones at the radius, and
+    mirrors what would fall beyond: at radii of 8 and 10 the weights sum to 1.002 and 1.011. ``clean`` has room for it.
+    """
+    reach = math.ceil(max_radius)
+    if clean or reach < 8:
+        return disk_kernel(radius, alias_sigma, size=2 * reach + (5 if clean else 3), alias_radius=2 if clean else 1)
+    small = disk_kernel(radius, alias_sigma, size=17, alias_radius=1)
+    if reach == 8:
         return small
-    return jnp.where(radius > 8, disk_kernel(radius, alias_sigma, size=size, alias_radius=2), small)
+    large = disk_kernel(radius, alias_sigma, size=2 * reach + 1, alias_radius=2)
+    return jnp.where(radius > 8, large, jnp.pad(small, reach - 8))
 
 
 def motion_blur(
@@ -193,8 +203,3 @@ def zoom_positions(size: int, factor: float) -> Float[np.ndarray, "size"]:
 def _exact_zoom_positions(size: int, factor: float) -> np.ndarray:
     middle = (size - 1) / 2
     return middle + (np.arange(size) - middle) / factor
-
-
-def eight_bits(image: Image, clean: bool) -> Image:
-    """What the original's steps through 8-bit files leave, unless ``clean``."""
-    return image if clean else quantise(image, "trunc_u8")
