@@ -14,7 +14,6 @@ from jaxtyping import Array, Float
 from robust_jax.corruptions.base import BenchmarkCorruption, constants, counts
 from robust_jax.images.borders import pad
 from robust_jax.images.filters import disk_kernel, filter2d, gaussian_blur
-from robust_jax.images.quantise import quantise
 from robust_jax.images.resample import sample_grid
 from robust_jax.types import Image, PRNGKey
 
@@ -90,9 +89,7 @@ class MotionBlur(BenchmarkCorruption):
         angle = jax.random.uniform(key, minval=-45.0, maxval=45.0)
         taps = 2 * math.ceil(table[:, 0].max()) + 1
         used = 2 * counts(np.ceil(table[:, 0]), severity) + 1
-        blurred = motion_blur(image, angle, constants(table[:, 1], severity), used, max_taps=taps, centred=self.clean)
-        # ImageMagick rounds to eight bits, so that there is nothing left to truncate.
-        return blurred if self.clean else quantise(blurred, "round_u8")
+        return motion_blur(image, angle, constants(table[:, 1], severity), used, max_taps=taps, centred=self.clean)
 
 
 @dataclasses.dataclass(frozen=True)
