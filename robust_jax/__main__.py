@@ -9,11 +9,11 @@ from typing import Annotated
 
 import tyro
 
-from robust_jax.commands.options import Compare, Eval, Run, Systems
+from robust_jax.commands.options import Compare, Corrupt, Eval, Run, Systems, UsageError
 
 DESCRIPTION = "Train robust image classifiers, and measure how far they can be trusted beyond their training set."
-COMMANDS = {"run": Run, "eval": Eval, "compare": Compare, "systems": Systems}
-Command = Run | Eval | Compare | Systems
+COMMANDS = {"run": Run, "eval": Eval, "compare": Compare, "corrupt": Corrupt, "systems": Systems}
+Command = Run | Eval | Compare | Corrupt | Systems
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(command, overrides, shlex.join(["robust-jax", *argv]))
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from the last checkpoint.", status=130)
+        return _fail("interrupted; the same command goes on where it can.", status=130)
+    except UsageError as error:
+        return _fail(str(error), status=2)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("ROBUST_JAX_TRACEBACK"):
             raise
@@ -33,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(argv: list[str]) -> tuple[Command, list[str]]:
     union = None
     for name, cls in COMMANDS.items():
-        subcommand = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)]
+        # In the list of commands the first line of each will do.
+        summary = None if argv[:1] == [name] else cls.__doc__.split("\n\n")[0]
+        subcommand = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False, description=summary)]
         union = subcommand if union is None else union | subcommand
     takes_overrides = len(argv) > 1 and argv[0] in ("run", "eval") and not argv[1].startswith("-")
     if not takes_overrides:
@@ -59,6 +63,10 @@ def _dispatch(command: Command, overrides: list[str], text: str) -> int:
     from robust_jax.train import start_distributed
 
     use_compilation_cache()
+    if isinstance(command, Corrupt):
+        from robust_jax.commands.corrupt import corrupt
+
+        return corrupt(command)
     start_distributed(command.distributed)
     if isinstance(command, Run):
         from robust_jax.commands.run import run

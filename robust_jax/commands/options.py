@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+
+
+class UsageError(ValueError):
+    """An option that cannot be meant so; the command ends with status 2."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,3 +60,58 @@ class Systems:
     """Folder of experiment files."""
     record: str | None = None
     """Folder of finished runs, such as runs/random_lp/small, whose rows are kept under FOLDER/results first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrupt:
+    """Write corrupted copies of an image, a folder, an array or a data set: ImageNet-C, C-bar.
+
+    robust-jax corrupt cat.jpg out --gallery
+
+    robust-jax corrupt photos out --corruption fog,snow --severity 1,3,5
+
+    robust-jax corrupt imagenet/val imagenet-c --corruption common --size 224
+
+    robust-jax corrupt images.npy cifar10-c --corruption all
+
+    robust-jax corrupt tfds:cifar10 cifar10-c-bar --corruption bar-cifar
+
+    Files go to OUT/CORRUPTION/SEVERITY/ and keep their names; arrays become OUT/CORRUPTION.npy, severity after
+    severity, with labels.npy. What is there already is not made again, so an interrupted command goes on, and another
+    with more corruptions adds to OUT. An image's result depends on its name (in arrays: its position) and the seed
+    alone.
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="IN")]
+    """An image file; a folder, with its subfolders; a .npy or .npz file of uint8 images; or tfds:NAME."""
+    out: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUT")]
+    """Folder of the results: new, empty, or of the same command before."""
+    corruption: str = "all"
+    """Names and groups with commas between: common (the 15 of ImageNet-C), extra (its 4 others), all (both), bar
+    (the 10 of ImageNet-C-bar), bar-cifar (the 10 of CIFAR-10-C-bar)."""
+    severity: str = "1-5"
+    """0, the clean image, to 5: as 1-5, 3, 1,3,5 or 2.5."""
+    preset: Literal["auto", "imagenet224", "cifar32", "tiny64", "scaled"] = "auto"
+    """Whose constants; scaled are those of ImageNet-C with lengths scaled to the image; auto goes by its size."""
+    compat: Literal["original", "clean"] = "original"
+    """As published, or with its quirks repaired."""
+    seed: int = 0
+    """Of all random numbers."""
+    size: int | None = None
+    """Cut images to squares of this side first, as for ImageNet-C: shorter side to 8/7 of it, then the middle."""
+    format: Literal["auto", "files", "npy"] = "auto"
+    """Image files, or arrays as of CIFAR-10-C; auto makes arrays of arrays and data sets."""
+    quality: int = 85
+    """Of jpg and webp files; 85 as published."""
+    gallery: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also draw OUT/gallery.png: the first image under every corruption and severity."""
+    frost: str | None = None
+    """Folder of photographs for frost; by default crystals are drawn."""
+    data_dir: str | None = None
+    """Folder of prepared TFDS data sets."""
+    split: str = "test"
+    """Of a data set, or of a .npz file that has several."""
+    workers: int | None = None
+    """Threads that read, corrupt and write; by default one a core."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Remove what an earlier command made in OUT, and make all of it anew."""
