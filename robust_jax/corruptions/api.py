@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from functools import partial
 
 import jax
@@ -13,8 +14,17 @@ from robust_jax.corruptions import c_bar, imagenet_c
 from robust_jax.corruptions.base import BenchmarkCorruption, Severity, check_image, check_severity
 from robust_jax.types import Image, Images, PRNGKey, PRNGKeys
 
-COMPONENTS: dict[str, type[BenchmarkCorruption]] = {**imagenet_c.COMPONENTS, **c_bar.COMPONENTS}
-"""The component class of each corruption of ImageNet-C and C-bar."""
+COMPONENTS: dict[str, type[BenchmarkCorruption]] = {
+    # FogOfWar is known as fog_of_war.
+    re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): getattr(room, name)
+    for room in (imagenet_c, c_bar)
+    for name in room.__all__
+    if isinstance(getattr(room, name), type)
+}
+"""The component class of each corruption of ImageNet-C and C-bar, by its name in snake case."""
+
+# Side from which a CPU is faster by one image after another, where a component says so: a batch leaves its caches.
+LARGE = 96
 
 
 def component(name: str, *, preset: str = "auto", compat: str = "original", **fields: object) -> BenchmarkCorruption:
@@ -115,4 +125,6 @@ def _corrupt(corruption: BenchmarkCorruption, key: PRNGKey, image: Image, severi
 
 @partial(jax.jit, static_argnums=0)
 def _corrupt_batch(corruption: BenchmarkCorruption, keys: PRNGKeys, images: Images, severity: Array) -> Images:
+    if corruption.by_image and jax.default_backend() == "cpu" and min(images.shape[1:3]) >= LARGE:
+        return jax.lax.map(lambda pair: corruption(*pair, severity), (keys, images))
     return jax.vmap(corruption, (0, 0, None))(keys, images, severity)

@@ -49,6 +49,8 @@ class BenchmarkCorruption:
     """What of the imaging process it intervenes on, one of ``VARIABLES``."""
     min_size: ClassVar[int] = 1
     """The least height and width."""
+    by_image: ClassVar[bool] = False
+    """Whether a CPU is faster by one large image after another than by all at once, as measured."""
 
     def __post_init__(self):
         check_choice("preset", self.preset, PRESETS)

@@ -52,6 +52,7 @@ class DefocusBlur(BenchmarkCorruption):
     """
 
     variable: ClassVar[str] = "optics"
+    by_image: ClassVar[bool] = True
 
     def damage(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image:
         del key
@@ -67,6 +68,7 @@ class GaussianBlur(BenchmarkCorruption):
     """Convolution with a Gaussian, cut at four standard deviations, borders repeated."""
 
     variable: ClassVar[str] = "optics"
+    by_image: ClassVar[bool] = True
 
     def damage(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image:
         del key
@@ -102,6 +104,7 @@ class ZoomBlur(BenchmarkCorruption):
     """
 
     variable: ClassVar[str] = "motion"
+    by_image: ClassVar[bool] = True
 
     def damage(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image:
         del key

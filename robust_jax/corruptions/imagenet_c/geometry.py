@@ -45,6 +45,7 @@ class ElasticTransform(BenchmarkCorruption):
     """
 
     variable: ClassVar[str] = "optics"
+    by_image: ClassVar[bool] = True
     min_size: ClassVar[int] = 6
 
     def damage(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image:
@@ -72,6 +73,7 @@ class Pixelate(BenchmarkCorruption):
     """
 
     variable: ClassVar[str] = "processing"
+    by_image: ClassVar[bool] = True
     min_size: ClassVar[int] = 4
 
     def damage(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image:

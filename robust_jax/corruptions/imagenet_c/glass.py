@@ -37,6 +37,7 @@ class GlassBlur(BenchmarkCorruption):
     """
 
     variable: ClassVar[str] = "optics"
+    by_image: ClassVar[bool] = True
     min_size: ClassVar[int] = 12
 
     def damage(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image:

@@ -73,7 +73,7 @@ class Snow(BenchmarkCorruption):
         noise_key, angle_key = jax.random.split(key)
         layer = self._flakes(noise_key, angle_key, image.shape[:2], table, severity)
         share = constants(table, severity)[-1]
-        luma = grey(image) if image.shape[-1] == 3 else image
+        luma = grey(image)[..., None] if image.shape[-1] == 3 else image
         whitened = share * image + (1 - share) * jnp.maximum(image, luma * 1.5 + 0.5)
         return whitened + layer + layer[::-1, ::-1]
 
