@@ -65,7 +65,8 @@ def jpeg(image: Image, quality: float | Float[Array, ""], *, subsampling: str = 
         difference = jax.vmap(lambda plane: _code_halved(plane, table))(difference)
     blue_difference, red_difference = difference[..., None]
     change = _round(
-        blue_difference * jnp.array([[[0, -0.344136286, 1.772]]]) + red_difference * jnp.array([[[1.402, -0.714136286, 0]]])
+        blue_difference * jnp.array([[[0, -0.344136286, 1.772]]])
+        + red_difference * jnp.array([[[1.402, -0.714136286, 0]]])
     )
     return _clip(luma[..., None] + change) / 255
 
@@ -107,19 +108,20 @@ def _code(plane: Float[Array, "h w"], table: Float[Array, "8 8"]) -> Float[Array
     """A plane centred on 0, compressed and decompressed, rounded; not clipped."""
     height, width = plane.shape
     steps = table[None, :, None]
-    quantised = _round_away(block_dct(_extend(plane, 8)) / steps) * steps
+    quantised = _round_away(block_dct(_extend(plane, 8, 8)) / steps) * steps
     return _round(block_idct(quantised)[:height, :width])
 
 
 def _code_halved(plane: Float[Array, "h w"], table: Float[Array, "8 8"]) -> Float[Array, "h w"]:
     """As :func:`_code`, at half the height and width."""
     height, width = plane.shape
-    even = _extend(plane, 2)
+    # libjpeg extends rows before it averages them, to whole blocks, but columns (beyond evenness) afterwards.
+    even = _extend(plane, 2, 16)
     total = even[0::2, 0::2] + even[0::2, 1::2] + even[1::2, 0::2] + even[1::2, 1::2]
     # libjpeg rounds halves down in even columns and up in odd ones, so that the average stays.
     bias = 1 + np.arange(total.shape[1]) % 2
     half = _clip(_code(_floor((total + bias[None].astype(np.float32)) / 4), table), -128, 127)
-    return _double(half)[:height, :width]
+    return _double(half[:, : -(-width // 2)])[:height, :width]
 
 
 def _double(plane: Float[Array, "h w"]) -> Float[Array, "2*h 2*w"]:
@@ -140,9 +142,9 @@ def _double(plane: Float[Array, "h w"]) -> Float[Array, "2*h 2*w"]:
     return columns.reshape(2 * height, 2 * width)
 
 
-def _extend(plane: Float[Array, "h w"], multiple: int) -> Float[Array, "H W"]:
-    """The plane with its last row and column repeated to the next multiple."""
-    edges = [(0, -side % multiple) for side in plane.shape]
+def _extend(plane: Float[Array, "h w"], height: int, width: int) -> Float[Array, "H W"]:
+    """The plane with its last row and column repeated until its sides are multiples of ``height`` and ``width``."""
+    edges = [(0, -plane.shape[0] % height), (0, -plane.shape[1] % width)]
     return jnp.pad(plane, edges, mode="edge") if any(edge[1] for edge in edges) else plane
 
 
