@@ -67,11 +67,14 @@ def rotation_blur(image: Image, angle: Scalar, *, dark_border: bool) -> Image:
     def add(total: Array, turn: tuple) -> tuple[Array, None]:
         angle, weight = turn
         rows, columns, inside = _turn((height, width), angle, dark_border)
-        by_column = spline_taps(columns, width)
-        for row, row_weight in spline_taps(rows, height):
+        # Else they would be worked out again for every image of a batch.
+        by_row, by_column, inside = jax.lax.optimization_barrier(
+            (spline_taps(rows, height), spline_taps(columns, width), inside * weight)
+        )
+        for row, row_weight in by_row:
             for column, column_weight in by_column:
                 read = flat.at[row * width + column].get(mode="promise_in_bounds")
-                total = total + (inside * weight * row_weight * column_weight)[..., None] * read
+                total = total + (inside * row_weight * column_weight)[..., None] * read
         return total, None
 
     return jax.lax.scan(add, jnp.zeros_like(image), (angles, jnp.asarray(weights)))[0]

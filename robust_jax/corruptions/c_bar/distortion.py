@@ -34,7 +34,7 @@ class CausticRefraction(BenchmarkCorruption):
 
     .. math:: \tfrac{s l}{20} \cos\theta \, (g_r, g_c) \Big(\sqrt{1 - \tfrac{\sin^2\theta}{16}} - \tfrac{\cos\theta}{4}\Big)
 
-    from itself, bilinear, and adds :math:`-\tfrac{l}{5} (g_r + g_c)`; s is the shorter side, l 2.35, 3.2, 4.9, 6.6,
+    from itself, bilinear, and adds :math:`\tfrac{l}{5} (g_r - g_c)`; s is the shorter side, l 2.35, 3.2, 4.9, 6.6,
     9.15.
 
     Source: ``caustic_refraction`` of ImageNet-C-bar (Mintun, Kirillov & Xie, arXiv 2102.11273). Its quirks: water ends
@@ -100,16 +100,19 @@ class Ripple(BenchmarkCorruption):
         side = min(image.shape[:2])
         wavelength, phase = random_uniform(key, (2, 2))
         amplitude = 0.0025 * side * constants((5.5, 6, 6.5, 7.5, 8), severity)
-        rows, columns = (
-            jnp.arange(size)
-            + amplitude
-            * jnp.sin(2 * jnp.pi * (jnp.arange(size) / ((0.1 + 0.2 * wavelength[axis]) * side) + phase[axis]))
-            for axis, size in enumerate(image.shape[:2])
-        )
+        wavelength = (0.1 + 0.2 * wavelength) * side
+        wave = lambda axis: ripple(image.shape[axis], amplitude, wavelength[axis], 2 * jnp.pi * phase[axis])  # noqa: E731
+        rows, columns = wave(0), wave(1)
         if self.clean:
             return sample_grid(image, rows, columns)
         # A frame of one black pixel stands for all that lies beyond.
         return sample_grid(pad(image, 1, 1, "constant"), rows + 1, columns + 1)
+
+
+def ripple(size: int, amplitude: Scalar, wavelength: Scalar, phase: Scalar) -> Float[Array, "size"]:
+    """Where each row, or column, is read from, see :class:`Ripple`."""
+    position = jnp.arange(size, dtype=jnp.float32)
+    return position + amplitude * jnp.sin(2 * jnp.pi * position / wavelength + phase)
 
 
 def caustics(shape: tuple[int, int], time: Scalar, size: Scalar) -> Float[Array, "h w"]:
@@ -146,7 +149,7 @@ def refract(image: Image, surface: Float[Array, "h w"], lens: Scalar, lighting: 
     rows = jnp.arange(image.shape[0])[:, None] + bend * down
     columns = jnp.arange(image.shape[1])[None] + bend * across
     read = map_coordinates(image, rows, columns, mode="constant" if seams else "nearest")
-    return read - (lighting * (down + across))[..., None]
+    return read + (lighting * (down - across))[..., None]
 
 
 def twirls(

@@ -10,16 +10,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.corruptions.base import BenchmarkCorruption, constants
+from robust_jax.corruptions.c_bar.levels import levels
 from robust_jax.images.noise_fields import blue, brown
 from robust_jax.images.perlin import turbulence
 from robust_jax.types import Image, PRNGKey
 
 Scalar = Float[Array, ""]
 
-_BLUE_LEVELS = {"imagenet224": (0.8, 1.6, 2.4, 4, 5.6)} | dict.fromkeys(
-    ("cifar32", "tiny64"), (0.7, 1.4, 2.1, 3.5, 4.2)
-)
-_BROWN_LEVELS = {"imagenet224": (1, 2, 3, 4, 5)} | dict.fromkeys(("cifar32", "tiny64"), (2.5, 4, 5.5, 6.5, 7))
+_BLUE_LEVELS = levels((0.8, 1.6, 2.4, 4, 5.6), (0.7, 1.4, 2.1, 3.5, 4.2))
+_BROWN_LEVELS = levels((1, 2, 3, 4, 5), (2.5, 4, 5.5, 6.5, 7))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,12 +11,13 @@ from jaxtyping import Array, Float, Int
 
 from robust_jax.core.random_words import random_normal, random_uniform
 from robust_jax.corruptions.base import BenchmarkCorruption, constants
+from robust_jax.corruptions.c_bar.levels import levels
 from robust_jax.types import Image, PRNGKey
 
 Scalar = Float[Array, ""]
 
-_LEVELS = {"imagenet224": (1, 2, 3, 5, 6)} | dict.fromkeys(("cifar32", "tiny64"), (0.7, 3.5, 5.6, 6.3, 7))
-_INVERSE_LEVELS = {"imagenet224": (1, 2, 4, 9, 10)} | dict.fromkeys(("cifar32", "tiny64"), (1, 1.5, 2.5, 4.5, 5))
+_LEVELS = levels((1, 2, 3, 5, 6), (0.7, 3.5, 5.6, 6.3, 7))
+_INVERSE_LEVELS = levels((1, 2, 4, 9, 10), (1, 1.5, 2.5, 4.5, 5))
 _NUM_SPARKLES = 5
 _MAX_RAYS = 200
 _RAY_DEVIATION = 0.25
@@ -75,8 +76,13 @@ class InverseSparkles(BenchmarkCorruption):
 
 
 def sparkle(
-    shape: tuple[int, int], row: Scalar, column: Scalar, rays: Int[Array, ""], lengths: Float[Array, "m"], exponent: Scalar | float
-) -> Float[Array, "h w"]:  # fmt: skip
+    shape: tuple[int, int],
+    row: Scalar,
+    column: Scalar,
+    rays: Int[Array, ""],
+    lengths: Float[Array, "m"],
+    exponent: Scalar | float,
+) -> Float[Array, "h w"]:
     r"""A star: :math:`\min\{1, (1 - (f - \tfrac12)^2) (\ell^2 / d^2)^e\}` with d the distance from its centre.
 
     The first ``rays`` of the lengths are spread evenly by angle; ℓ is interpolated between the two neighbours, and f

@@ -66,10 +66,10 @@ class ConcentricSine(BenchmarkCorruption):
     def damage(self, key: PRNGKey, image: Image, severity: Scalar) -> Image:
         height, width = image.shape[:2]
         row, column, frequency, amplitude, ring = random_uniform(key, (5,))
-        side = min(height, width) / 10
-        noise = rings(
-            (height, width), row * height, column * width, 10 * frequency, side * amplitude, side * jnp.maximum(ring, 1e-6)
-        )  # fmt: skip
+        largest = min(height, width) / 10
+        # Rings of no width at all would divide by 0.
+        ring = largest * jnp.maximum(ring, 1e-6)
+        noise = rings((height, width), row * height, column * width, 10 * frequency, largest * amplitude, ring)
         level = constants((3, 5, 8, 9, 10), severity)
         return image + 128 / 255 / 10 * level * noise[..., None]
 
