@@ -15,7 +15,6 @@ from robust_jax.corruptions.base import BenchmarkCorruption, Severity, check_ima
 from robust_jax.types import Image, Images, PRNGKey, PRNGKeys
 
 COMPONENTS: dict[str, type[BenchmarkCorruption]] = {
-    # FogOfWar is known as fog_of_war.
     re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): getattr(room, name)
     for room in (imagenet_c, c_bar)
     for name in room.__all__
