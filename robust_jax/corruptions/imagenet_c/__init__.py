@@ -1,10 +1,13 @@
 """The 19 corruptions of ImageNet-C (Hendrycks & Dietterich, arXiv 1903.12261)."""
 
 from robust_jax.corruptions.imagenet_c.blur import DefocusBlur, GaussianBlur, MotionBlur, ZoomBlur
+from robust_jax.corruptions.imagenet_c.colour import Brightness, Contrast, Saturate
 from robust_jax.corruptions.imagenet_c.frost import Frost
 from robust_jax.corruptions.imagenet_c.geometry import ElasticTransform, Pixelate
 from robust_jax.corruptions.imagenet_c.glass import GlassBlur
+from robust_jax.corruptions.imagenet_c.jpeg import JpegCompression
 from robust_jax.corruptions.imagenet_c.noise import GaussianNoise, ImpulseNoise, ShotNoise, SpeckleNoise
+from robust_jax.corruptions.imagenet_c.spatter import Spatter
 from robust_jax.corruptions.imagenet_c.weather import Fog, Snow
 
 COMMON = (
@@ -32,6 +35,8 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 __all__ = [
     "COMMON",
     "EXTRA",
+    "Brightness",
+    "Contrast",
     "DefocusBlur",
     "ElasticTransform",
     "Fog",
@@ -40,10 +45,13 @@ __all__ = [
     "GaussianNoise",
     "GlassBlur",
     "ImpulseNoise",
+    "JpegCompression",
     "MotionBlur",
     "Pixelate",
+    "Saturate",
     "ShotNoise",
     "Snow",
+    "Spatter",
     "SpeckleNoise",
     "ZoomBlur",
 ]
