@@ -33,17 +33,25 @@ def distance_transform(mask: Bool[Array, "h w"], *, limit: int, metric: str = "e
     check_positive("limit", limit)
     check_choice("metric", metric, METRICS)
     columns = _column_distance(mask, limit)
-    padded = jnp.pad(columns, ((0, 0), (limit, limit)), constant_values=limit)
-    padded = jax.lax.optimization_barrier(padded)
-    width = mask.shape[1]
-    shifted = lambda offset: padded[:, limit + offset : limit + offset + width]  # noqa: E731
+    strips = jnp.pad(columns, ((0, len(columns) % 2), (limit, limit)), constant_values=limit)
+    strips = strips.reshape(2, -1, strips.shape[1])
+    # As a loop, of two steps, since XLA would merge so long an expression into whatever reads it, many times slower.
+    nearest = jax.lax.map(lambda strip: _nearest_column(strip, limit, metric), strips)
+    nearest = nearest.reshape(-1, mask.shape[1])[: len(columns)]
+    distance = jnp.sqrt(nearest) if metric == "euclidean" else nearest / _UNIT
+    return jnp.minimum(distance, limit)
+
+
+def _nearest_column(columns: Float[Array, "h w+2*limit"], limit: int, metric: str) -> Float[Array, "h w"]:
+    """The least cost of going to any column up to ``limit`` away and along it to the nearest pixel outside."""
+    width = columns.shape[1] - 2 * limit
+    shifted = lambda offset: columns[:, limit + offset : limit + offset + width]  # noqa: E731
     cost = _squared if metric == "euclidean" else _chamfer
-    nearest = cost(0, columns)
+    nearest = cost(0, shifted(0))
     for offset in range(1, limit):
         # Either side costs the same, so that of the two columns only the nearer matters.
         nearest = jnp.minimum(nearest, cost(offset, jnp.minimum(shifted(offset), shifted(-offset))))
-    distance = jnp.sqrt(nearest) if metric == "euclidean" else nearest / _UNIT
-    return jnp.minimum(distance, limit)
+    return nearest
 
 
 def _column_distance(mask: Bool[Array, "h w"], limit: int) -> Float[Array, "h w"]:
@@ -55,8 +63,6 @@ def _column_distance(mask: Bool[Array, "h w"], limit: int) -> Float[Array, "h w"
         reach += steps[-1]
     distance = jnp.pad(distance, ((limit, limit), (0, 0)), constant_values=limit)
     for step in steps:
-        # Else XLA computes what comes before once for each of the three uses.
-        distance = jax.lax.optimization_barrier(distance)
         around = jnp.minimum(distance[2 * step :], distance[: -2 * step]) + step
         distance = jnp.minimum(distance[step:-step], around)
     return distance

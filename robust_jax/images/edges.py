@@ -21,7 +21,7 @@ def sobel(plane: Float[Array, "h w"], *, mode: str = "mirror") -> tuple[Float[Ar
         plane: the plane.
         mode: of the border, see :data:`robust_jax.images.borders.MODES`.
     """
-    padded = jax.lax.optimization_barrier(pad(plane, 1, 1, mode))
+    padded = pad(plane, 1, 1, mode)
     height, width = plane.shape
     at = lambda row, column: padded[row : row + height, column : column + width]  # noqa: E731
     rising, falling = at(2, 2) - at(0, 0), at(0, 2) - at(2, 0)
@@ -45,7 +45,7 @@ def canny(
         Canny, "A computational approach to edge detection" (1986).
     """
     dx, dy = sobel(jax.lax.stop_gradient(plane), mode="nearest")
-    size = jax.lax.optimization_barrier(jnp.abs(dx) + jnp.abs(dy))
+    size = jnp.abs(dx) + jnp.abs(dy)
     thin = _largest_across(size, dx, dy)
     weak = thin & (size > jnp.floor(low))
     strong = thin & (size > jnp.floor(jnp.maximum(low, high)))
@@ -54,7 +54,7 @@ def canny(
 
 def _largest_across(size: Float[Array, "h w"], dx: Float[Array, "h w"], dy: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     height, width = size.shape
-    padded = jax.lax.optimization_barrier(jnp.pad(size, 1))
+    padded = jnp.pad(size, 1)
     at = lambda row, column: padded[1 + row : 1 + row + height, 1 + column : 1 + column + width]  # noqa: E731
     across, along = jnp.abs(dx), jnp.abs(dy)
     # No ratio of whole numbers up to 1020 lies between these tangents of 22.5° and 67.5° and OpenCV's, of 15 bits.
@@ -77,9 +77,9 @@ def _connected(weak: Bool[Array, "h w"], strong: Bool[Array, "h w"]) -> Bool[Arr
 
     def grow(grown: Bool[Array, "h w"]) -> Bool[Array, "h w"]:
         rows = jnp.pad(grown, ((1, 1), (0, 0)))
-        rows = jax.lax.optimization_barrier(rows[2:] | rows[:-2] | grown)
+        rows = rows[2:] | rows[:-2] | grown
         columns = jnp.pad(rows, ((0, 0), (1, 1)))
-        return jax.lax.optimization_barrier((columns[:, 2:] | columns[:, :-2] | rows) & weak)
+        return (columns[:, 2:] | columns[:, :-2] | rows) & weak
 
     def step(state):
         grown, _ = state

@@ -103,7 +103,8 @@ def water_map(liquid: Float[Array, "h w"], *, clean: bool = False) -> Float[Arra
     metric = "euclidean" if clean else "chamfer"
     distance = distance_transform(~canny(levels, 50, 150), limit=_DEPTH, metric=metric)
     ones = np.ones((3, 3), np.float32)
-    relief = equalise_levels(jnp.floor(_filter(distance, ones) / 9).astype(jnp.int32)).astype(jnp.float32)
+    whole = jnp.floor(_filter(distance, ones) / 9).astype(jnp.int32)
+    relief = equalise_levels(whole).astype(jnp.float32)
     relief = jnp.clip(_filter(relief, _RELIEF), 0, 255)
     water = levels * jnp.round(_filter(relief, ones) / 9)
     most = jnp.max(water)
