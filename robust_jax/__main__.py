@@ -60,13 +60,15 @@ def _dispatch(command: Command, overrides: list[str], text: str) -> int:
         return compare(command.workdirs, out=command.out)
 
     from robust_jax.core.compilation import use_compilation_cache
-    from robust_jax.train import start_distributed
 
     use_compilation_cache()
     if isinstance(command, Corrupt):
         from robust_jax.commands.corrupt import corrupt
 
         return corrupt(command)
+
+    from robust_jax.train import start_distributed
+
     start_distributed(command.distributed)
     if isinstance(command, Run):
         from robust_jax.commands.run import run

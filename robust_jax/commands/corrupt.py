@@ -41,7 +41,7 @@ def corrupt(options: Corrupt) -> int:
     _check(options)
     out = Path(options.out)
     kind = _kind(options)
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or os.cpu_count() or 1
     components = {name: _component(name, options) for name in names}
     _check_claim(out)
     inputs = open_inputs(
@@ -179,7 +179,7 @@ def _claim(
         if differing:
             listed = "; ".join(f"{n}: {before.get(n)!r} there, {settings.get(n)!r} here" for n in differing)
             raise ValueError(
-                f"{out} holds images made with other settings: name a new folder, or --overwrite to remove them. {listed}"
+                f"{out} holds images of other settings: name a new folder, or --overwrite to remove them. {listed}"
             )
         for name in additive:
             settings[name] = before[name] + [value for value in settings[name] if value not in before[name]]

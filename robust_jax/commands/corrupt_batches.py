@@ -1,9 +1,11 @@
-"""How ``robust-jax corrupt`` corrupts: batches of one size, one compiled program per size and corruption, in threads.
+"""How ``robust-jax corrupt`` corrupts: one compiled program per size and corruption, run by threads.
 
-An image's result must not depend on what else is corrupted or on what was done before an interruption, so that its
-program is a function of its size alone: batches of a size are all of one length, and a short one is filled up. On a
-CPU a photograph gains nothing from company and batches of one run in as many threads as there are cores; there are
-many sizes among photographs, and threads compile for several corruptions at once while others run and encode.
+An image's result must not depend on what else is corrupted, or was before an interruption, so that its program is a
+function of its size alone: batches of a size are all of one length, and short ones are filled up. On a CPU one image
+of 224 x 224 or more is a batch, as photographs gain nothing from company there, and their programs compile faster.
+Photographs come in many sizes, and compiling takes longer than running; it is done by all threads at once, each for
+another corruption, while others run, decode and encode. XLA and Pillow leave Python's lock alone meanwhile, so that
+threads occupy all cores and processes would only have to compile everything again.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from robust_jax.core.keys import example_keys, named_key
 from robust_jax.types import Corruption, PRNGKey
 
 # Pixels of a batch: on a CPU enough to make the cost of a call small, on an accelerator enough to fill it.
-CPU_PIXELS, ACCELERATOR_PIXELS = 2**17, 2**22
+CPU_PIXELS, ACCELERATOR_PIXELS = 2**16, 2**22
 MAX_BATCH = 1024
 # Tasks waiting for each thread: they hold decoded batches.
 BACKLOG = 2
@@ -164,7 +166,11 @@ class _Program:
 def _corrupt_pixels(
     corruption: Corruption, key: PRNGKey, ids: jax.Array, pixels: jax.Array, severity: jax.Array
 ) -> jax.Array:
-    images = jax.vmap(corruption, (0, 0, None))(example_keys(key, ids), pixels.astype(jnp.float32) / 255, severity)
+    keys, images = example_keys(key, ids), pixels.astype(jnp.float32) / 255
+    if len(pixels) == 1:
+        images = corruption(keys[0], images[0], severity)[None]
+    else:
+        images = jax.vmap(corruption, (0, 0, None))(keys, images, severity)
     return jnp.round(255 * jnp.clip(images, 0, 1)).astype(jnp.uint8)
 
 
