@@ -74,7 +74,7 @@ def moved_in_turn(key: PRNGKey, shape: tuple[int, int], reach: Int[Array, ""]) -
     """
     height, width = shape
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
-    down, right = _offsets(key, shape, reach, 2 * reach)
+    down, right = offsets(key, shape, reach, 2 * reach)
     moves = (rows > reach) & (rows <= height - reach) & (columns > reach) & (columns <= width - reach)
     position = rows * width + columns
     pointer = jnp.where(moves, position + down * width + right, position).reshape(-1)
@@ -98,13 +98,13 @@ def _double(chains: Int[Array, "n"]) -> tuple[Array, Array]:
 
 def _moved_at_once(key: PRNGKey, shape: tuple[int, int], reach: Int[Array, ""]) -> Int[Array, "h*w"]:
     height, width = shape
-    down, right = _offsets(key, shape, reach, 2 * reach + 1)
+    down, right = offsets(key, shape, reach, 2 * reach + 1)
     rows = jnp.clip(jnp.arange(height)[:, None] + down, 0, height - 1)
     columns = jnp.clip(jnp.arange(width)[None] + right, 0, width - 1)
     return (rows * width + columns).reshape(-1)
 
 
-def _offsets(key: PRNGKey, shape: tuple[int, int], reach: Array, count: Array) -> tuple[Array, Array]:
+def offsets(key: PRNGKey, shape: tuple[int, int], reach: Array, count: Array) -> tuple[Array, Array]:
     """Integers uniform on [−reach, −reach + count − 1], two for each pixel, of one word's halves."""
     words = random_words(key, shape)
     count = count.astype(jnp.uint32)
