@@ -8,7 +8,29 @@ from robust_jax.metrics.calibration import (
     expected_calibration_error,
     reliability_bins,
 )
+from robust_jax.metrics.class_separation import (
+    Separation,
+    class_separation,
+    minimal_separation_robustness,
+)
 from robust_jax.metrics.classification import brier, confidence, errors, nll
+from robust_jax.metrics.common_corruptions import (
+    alexnet_mce,
+    mean_error,
+    mean_error_15,
+    mean_error_15_without_noise,
+    mean_error_19,
+    mean_error_19_without_noise,
+    relative_alexnet_mce,
+    retained_accuracy,
+    worst_severity_error,
+)
+from robust_jax.metrics.effective_robustness import (
+    Baseline,
+    effective_robustness,
+    fit_baseline,
+    relative_robustness,
+)
 from robust_jax.metrics.intervals import (
     Interval,
     bootstrap_interval,
@@ -19,21 +41,37 @@ from robust_jax.metrics.intervals import (
 from robust_jax.metrics.robustness import imperceptible_corruption_error, mean_corruption_error
 
 __all__ = [
+    "Baseline",
     "Interval",
     "ReliabilityBins",
+    "Separation",
+    "alexnet_mce",
     "bin_index",
     "binned_gaps",
     "bootstrap_interval",
     "bootstrap_intervals",
     "bootstrap_means",
     "brier",
+    "class_separation",
     "confidence",
     "debiased_squared_calibration_error",
+    "effective_robustness",
     "errors",
     "expected_calibration_error",
+    "fit_baseline",
     "imperceptible_corruption_error",
     "mean_corruption_error",
+    "mean_error",
+    "mean_error_15",
+    "mean_error_15_without_noise",
+    "mean_error_19",
+    "mean_error_19_without_noise",
+    "minimal_separation_robustness",
     "nll",
     "proportion_interval",
+    "relative_alexnet_mce",
+    "relative_robustness",
     "reliability_bins",
+    "retained_accuracy",
+    "worst_severity_error",
 ]

@@ -79,7 +79,7 @@ def minimal_separation_robustness(
     classes overlap, so that a classifier could keep all of its accuracy. NaN where the clean accuracy is 0.
 
     References:
-        Siebert, Vock, Morozov & Voß, arXiv 2206.13405, section 3.
+        Siedel, Vock, Morozov & Voß, arXiv 2206.13405, section 3.
     """
     clean, noisy = np.asarray(clean_accuracy, np.float64), np.asarray(noisy_accuracy, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -113,14 +113,16 @@ def relative_alexnet_mce(errors: Errors, clean_error: Values, names: Sequence[st
     return (added / (_alexnet() - ALEXNET_CLEAN_ERROR)).mean(axis=-1)
 
 
-def retained_accuracy(errors: Errors, clean_error: Values, names: Sequence[str]) -> Values:
-    r"""Share of the accuracy that corruption leaves, :math:`(1 - \bar E) / (1 - E_{clean})`, over all corruptions.
+def retained_accuracy(
+    errors: Errors, clean_error: Values, names: Sequence[str], over: Collection[str] | None = None
+) -> Values:
+    r"""Share of the accuracy that corruption leaves, :math:`(1 - \bar E) / (1 - E_{clean})`, over some or all of them.
 
     NaN where nothing was right on clean images.
     """
     clean = 1 - np.asarray(clean_error, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(clean > 0, (1 - mean_error(errors, names)) / clean, np.nan)
+        return np.where(clean > 0, (1 - mean_error(errors, names, over)) / clean, np.nan)
 
 
 def _alexnet() -> Float[np.ndarray, "15"]:

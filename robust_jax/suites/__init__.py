@@ -1,10 +1,23 @@
 """Evaluation recipes: ``suite.rows(key, predictor, data)`` yields tidy rows."""
 
 from robust_jax.suites.case import RowLabels
+from robust_jax.suites.class_separation import ClassSeparation
 from robust_jax.suites.clean import Clean
+from robust_jax.suites.common_corruptions import CommonCorruptions
+from robust_jax.suites.corruptions_bar import CorruptionsBar
 from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.random_lp import RandomLp
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.store import CaseStore
 
-__all__ = ["CaseStore", "Clean", "RandomLp", "RowLabels", "Samples", "evaluate"]
+__all__ = [
+    "CaseStore",
+    "ClassSeparation",
+    "Clean",
+    "CommonCorruptions",
+    "CorruptionsBar",
+    "RandomLp",
+    "RowLabels",
+    "Samples",
+    "evaluate",
+]

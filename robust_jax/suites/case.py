@@ -73,6 +73,12 @@ def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Fl
     }
 
 
+@jax.jit
+def measure_batch(predictor: jax.tree_util.Partial, batch: Batch) -> dict[str, Array]:
+    """As :func:`measure`, compiled: one program for all suites that have the network see batches of one shape."""
+    return measure(predictor, batch.image, batch.label)
+
+
 def run_case(program: Callable[[Batch], dict[str, Array]], data: Evaluation) -> Table:
     """Runs a compiled program over all batches and returns its arrays on the host, padding removed."""
     parts = []

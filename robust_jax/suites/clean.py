@@ -6,15 +6,13 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import jax
 import numpy as np
-from jaxtyping import Array
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
-from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure, metric_rows, run_case
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row
 
 NAME = "clean"
 
@@ -85,11 +83,6 @@ def clean_table(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Tabl
     suite = f"{NAME}_{digest(identity(data))}"
     table = store.get(suite, NAME)
     if table is None:
-        table = run_case(partial(_measure_clean, as_predictor(predictor)), data)
+        table = run_case(partial(measure_batch, as_predictor(predictor)), data)
         store.put(suite, NAME, table)
     return table
-
-
-@jax.jit
-def _measure_clean(predictor: jax.tree_util.Partial, batch: Batch) -> dict[str, Array]:
-    return measure(predictor, batch.image, batch.label)

@@ -1,0 +1,265 @@
+"""What the benchmarks of named corruptions share: the loop over corruptions and severities, and means over them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from robust_jax import corruptions, metrics
+from robust_jax.core.checks import check_choice
+from robust_jax.core.keys import example_keys, named_key
+from robust_jax.metrics import Interval
+from robust_jax.metrics import common_corruptions as means
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.clean import clean_table
+from robust_jax.suites.samples import Samples
+from robust_jax.suites.store import CaseStore, Table, digest, identity
+from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+
+SETS = {
+    "common": corruptions.COMMON,
+    "extra": corruptions.EXTRA,
+    "all": corruptions.COMMON + corruptions.EXTRA,
+    "bar_imagenet": corruptions.BAR_IMAGENET,
+    "bar_cifar": corruptions.BAR_CIFAR,
+}
+"""Names that stand for several corruptions."""
+
+Summary = Callable[[Float[np.ndarray, "..."], Float[np.ndarray, "... c s"]], Float[np.ndarray, "..."]]
+"""Of the error on clean images and the matrix of errors under corruption."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CorruptionSuite:
+    """Errors under named corruptions at several severities, made on the devices as they are needed.
+
+    The randomness of an example depends on the key, the corruption and its id alone, not on the severity: along the
+    severities an image is damaged by the same draw, more and more. One compiled program corrupts at all severities;
+    the network has one of its own, which all corruptions share.
+
+    Raises:
+        ValueError: if a name, the preset or compat is unknown (the nearest is named), a corruption is there twice, or
+            a severity is not in (0, 5].
+    """
+
+    names: tuple[str, ...]
+    """Corruptions, or sets of them: common (15), extra (4), all (these 19), bar_imagenet, bar_cifar (10 each)."""
+    severities: tuple[float, ...] = corruptions.SEVERITIES
+    """Severities, in (0, 5]."""
+    preset: str = "auto"
+    """Whose constants, see :class:`~robust_jax.corruptions.BenchmarkCorruption`."""
+    compat: str = "original"
+    """``original`` or ``clean``, see there."""
+    textures: str | None = None
+    """Folder of photographs of frost; by default frost is drawn."""
+
+    suite_name: ClassVar[str]
+    """Of its rows."""
+
+    def __post_init__(self):
+        if isinstance(self.names, str):
+            object.__setattr__(self, "names", (self.names,))
+        for name in self.names:
+            check_choice("corruption", name, (*corruptions.COMPONENTS, *SETS))
+        names = self.corruption_names
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"Expected names of one or more corruptions, each once, got {', '.join(names) or 'none'}.")
+        check_choice("preset", self.preset, corruptions.PRESETS)
+        check_choice("compat", self.compat, corruptions.COMPATS)
+        if not self.severities or not all(0 < severity <= 5 for severity in self.severities):
+            raise ValueError(f"Expected severities in (0, 5], got severities={self.severities!r}.")
+
+    @property
+    def corruption_names(self) -> tuple[str, ...]:
+        """Of all corruptions, sets written out."""
+        return tuple(member for name in self.names for member in SETS.get(name, (name,)))
+
+    @property
+    def num_cases(self) -> int:
+        return len(self.corruption_names) * len(self.severities)
+
+    @property
+    def benchmark(self) -> tuple[str, ...]:
+        """The corruptions that means without a number are over."""
+        return self.corruption_names
+
+    def rows(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        *,
+        store: CaseStore | None = None,
+        labels: RowLabels = RowLabels(),
+        advance: Callable[[], None] = lambda: None,
+    ) -> Iterator[Row]:
+        """Yields each case's rows when it is done, then the means; all with 95 % bootstrap intervals.
+
+        A row of a case has the corruption's name and its severity. Means have the severity None, except those over
+        all corruptions at one of them. Their intervals resample images, each with its results in all cases.
+
+        Args:
+            key: of the corruptions.
+            predictor: any logits function.
+            data: the examples.
+            store: where finished cases are kept and looked for.
+            labels: of the rows.
+            advance: called after every case.
+        """
+        store = store or CaseStore()
+        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": self.suite_name}
+        clean = clean_table(predictor, data, store)["error"]
+        calibration = _MeanCalibration()
+        errors = []
+        for name in self.corruption_names:
+            for severity in self.severities:
+                table = self._case(key, predictor, data, store, name, severity)
+                advance()
+                errors.append(table["error"])
+                if name in self.benchmark:
+                    calibration.add(table)
+                yield from metric_rows(table, **columns, case=name, severity=severity)
+
+        def row(metric: str, interval: Interval, case: str = "all", severity: float | None = None) -> Row:
+            return make_row(metric, interval, data.num_examples, **columns, case=case, severity=severity)
+
+        values = np.stack([clean, *errors], axis=1)
+        for (case, severity, metric), interval in self._intervals(values).items():
+            yield row(metric, interval, case, severity)
+        for metric, interval in calibration.intervals().items():
+            yield row(metric, interval)
+        for metric, interval in self._comparisons(key, data, store, values).items():
+            yield row(metric, interval)
+
+    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+        """The first images under every corruption at the middle severity, with what is predicted for them."""
+        batch = next(iter(data.batches()))
+        severity = sorted(self.severities)[len(self.severities) // 2]
+        columns = []
+        for name in (None, *self.corruption_names):
+            shown = batch if name is None else self._corrupt(key, name, severity, batch)
+            probs = _predict(as_predictor(predictor), shown.image)
+            columns.append([part[:num_images] for part in to_host((shown.image, probs))])
+        images, probs = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
+        return Samples(
+            images=np.round(images * 255).astype(np.uint8),
+            titles=["clean", *(name.replace("_", " ") for name in self.corruption_names)],
+            predictions=[[data.class_names[k] for k in row] for row in probs.argmax(axis=-1)],
+            confidences=probs.max(axis=-1),
+            labels=[data.class_names[k] for k in np.asarray(to_host(batch.label))[:num_images]],
+        )
+
+    def summaries(self) -> Mapping[tuple[str, float | None, str], Summary]:
+        """The means to report, by case, severity and metric."""
+        names = self.corruption_names
+        over = {("all", None, "mean_error"): self.benchmark}
+        over |= {(name, None, "mean_error"): (name,) for name in names}
+        for variable in corruptions.VARIABLES:
+            members = tuple(name for name in names if corruptions.COMPONENTS[name].variable == variable)
+            if members:
+                over[f"variable {variable}", None, "mean_error"] = members
+        found = {case: partial(_mean_error, names, members) for case, members in over.items()}
+        for index, severity in enumerate(self.severities):
+            found[f"severity {severity:g}", severity, "mean_error"] = partial(
+                _mean_error_at, names, self.benchmark, index
+            )
+        found["all", None, "worst_severity_error"] = lambda _, e: means.worst_severity_error(e, names, self.benchmark)
+        found["all", None, "retained_accuracy"] = lambda c, e: means.retained_accuracy(e, c, names, self.benchmark)
+        return found
+
+    def _intervals(self, values: Float[np.ndarray, "n m"]) -> dict[tuple[str, float | None, str], Interval]:
+        shape = (len(self.corruption_names), len(self.severities))
+        statistics = {
+            name: (lambda m, f=f: f(m[..., 0], m[..., 1:].reshape(*m.shape[:-1], *shape)), "percentile")
+            for name, f in self.summaries().items()
+        }
+        return metrics.bootstrap_intervals(values, statistics)
+
+    def _comparisons(
+        self, key: PRNGKey, data: Evaluation, store: CaseStore, values: Float[np.ndarray, "n m"]
+    ) -> dict[str, Interval]:
+        """Metrics that need other suites' finished cases; none where they are not in the store."""
+        del key, data, store, values
+        return {}
+
+    def _case(
+        self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, name: str, severity: float
+    ) -> Table:
+        """Measures ``[n]`` of every example under one corruption at one severity."""
+        place = self._place(key, data, name, severity)
+        table = store.get(*place)
+        if table is None:
+            classifier = as_predictor(predictor)
+            table = run_case(lambda batch: measure_batch(classifier, self._corrupt(key, name, severity, batch)), data)
+            store.put(*place, table)
+        return table
+
+    def _place(self, key: PRNGKey, data: Evaluation, name: str, severity: float) -> tuple[str, str]:
+        """Folder and name of a case in the store; suites of other corruptions share the folder."""
+        settings = (self.preset, self.compat, self._fields(name))
+        folder = f"corruptions_{digest(identity(data), jax.random.key_data(key).tolist(), *settings)}"
+        return folder, f"{name} {severity:g}"
+
+    def _corrupt(self, key: PRNGKey, name: str, severity: float, batch: Batch) -> Batch:
+        settings = (name, self.preset, self.compat, self._fields(name))
+        images = _corrupted(*settings, named_key(key, name), jnp.float32(severity), batch)
+        # Laid out as the clean images are, the network does not compile again.
+        return batch._replace(image=jax.device_put(images, batch.image.sharding))
+
+    def _fields(self, name: str) -> tuple[tuple[str, str], ...]:
+        return (("textures", self.textures),) if name == "frost" and self.textures is not None else ()
+
+
+class _MeanCalibration:
+    """Means over cases of NLL, Brier score and ECE, with intervals; keeps little of each case."""
+
+    def __init__(self):
+        self._values, self._eces, self._resampled, self._count = 0.0, 0.0, 0.0, 0
+
+    def add(self, table: Table) -> None:
+        gaps = metrics.binned_gaps(table["confidence"], 1 - table["error"])
+        self._eces += np.abs(gaps.mean(axis=0)).sum()
+        self._resampled += np.abs(metrics.bootstrap_means(gaps)).sum(axis=-1)
+        self._values += np.stack([table["nll"], table["brier"]], axis=1).astype(np.float64)
+        self._count += 1
+
+    def intervals(self) -> dict[str, Interval]:
+        """Percentile intervals; of the ECE the basic one, see :func:`~robust_jax.metrics.bootstrap_interval`."""
+        values = self._values / self._count
+        ece, resampled = self._eces / self._count, self._resampled / self._count
+        low, high = np.maximum(2 * ece - np.quantile(resampled, [0.975, 0.025]), 0)
+        return {
+            "mean_nll": metrics.bootstrap_interval(values[:, 0]),
+            "mean_brier": metrics.bootstrap_interval(values[:, 1]),
+            "mean_ece": Interval(float(ece), float(low), float(high)),
+        }
+
+
+def _mean_error(names: Sequence[str], over: Sequence[str], clean: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    return means.mean_error(errors, names, over)
+
+
+def _mean_error_at(
+    names: Sequence[str], over: Sequence[str], index: int, clean: np.ndarray, errors: np.ndarray
+) -> np.ndarray:
+    return means.mean_error(errors[..., index : index + 1], names, over)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _corrupted(
+    name: str, preset: str, compat: str, fields: tuple, key: PRNGKey, severity: Float[Array, ""], batch: Batch
+) -> Images:
+    keys = example_keys(key, batch.id)
+    return corruptions.corrupt_batch(keys, batch.image, name, severity, preset=preset, compat=compat, **dict(fields))
+
+
+@jax.jit
+def _predict(predictor: jax.tree_util.Partial, images: Images) -> Float[Array, "b k"]:
+    return jax.nn.softmax(predictor(images))
