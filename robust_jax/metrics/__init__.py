@@ -10,8 +10,8 @@ from robust_jax.metrics.calibration import (
 )
 from robust_jax.metrics.class_separation import (
     Separation,
-    class_separation,
     minimal_separation_robustness,
+    nearest_classes,
 )
 from robust_jax.metrics.classification import brier, confidence, errors, nll
 from robust_jax.metrics.common_corruptions import (
@@ -52,7 +52,6 @@ __all__ = [
     "bootstrap_intervals",
     "bootstrap_means",
     "brier",
-    "class_separation",
     "confidence",
     "debiased_squared_calibration_error",
     "effective_robustness",
@@ -67,6 +66,7 @@ __all__ = [
     "mean_error_19",
     "mean_error_19_without_noise",
     "minimal_separation_robustness",
+    "nearest_classes",
     "nll",
     "proportion_interval",
     "relative_alexnet_mce",

@@ -36,7 +36,7 @@ class Separation(NamedTuple):
         return self.distance / 2
 
 
-def class_separation(
+def nearest_classes(
     images: Float[np.ndarray, "n h w c"], labels: Int[np.ndarray, "n"], p: float, *, identical: bool = False
 ) -> Separation:
     r"""The smallest distance :math:`\min_{y_i \ne y_j} \lVert x_i - x_j \rVert_p`, exact, in float64.
@@ -153,11 +153,13 @@ class _Search:
 @partial(jax.jit, static_argnums=6)
 def _bounds(x, labels_x, positions_x, y, labels_y, positions_y, p: float) -> Float[Array, "rows columns"]:
     """Lower bounds of the distances between examples of two blocks; infinite for pairs that do not count."""
+    # An integer power is a product, far faster.
+    power = int(p) if p != np.inf and p == int(p) else p
     total = jnp.zeros((len(x), len(y)))
     # Cell by cell, so that one fused loop runs along a row of the matrix.
     for k in range(x.shape[1]):
         difference = jnp.abs(x[:, k, None] - y[None, :, k])
-        total = jnp.maximum(total, difference) if p == np.inf else total + difference**p
+        total = jnp.maximum(total, difference) if p == np.inf else total + difference**power
     bounds = total if p == np.inf else total ** (1 / p)
     counts = (labels_x[:, None] != labels_y[None]) & (positions_x[:, None] < positions_y[None])
     return jnp.where(counts, bounds, jnp.inf)

@@ -17,7 +17,7 @@ from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.core.lp_noise import add_lp_noise_choice
 from robust_jax.core.lp_tables import norm_name
-from robust_jax.metrics.class_separation import class_separation, minimal_separation_robustness
+from robust_jax.metrics.class_separation import minimal_separation_robustness, nearest_classes
 from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.store import CaseStore, Table, digest, identity
@@ -123,7 +123,7 @@ class ClassSeparation:
             parts = [to_host((batch.image, batch.label, batch.mask)) for batch in data.batches()]
             images, labels, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
             classes = labels if labels.ndim == 1 else labels.argmax(axis=1)
-            radii = [class_separation(images[mask], classes[mask], p).eps_min for p in self.norms]
+            radii = [nearest_classes(images[mask], classes[mask], p).eps_min for p in self.norms]
             if not np.isfinite(radii).all():
                 raise ValueError(f"No two examples of {data.name} differ in class; give eps.")
             table = {"eps_min": np.array(radii)}
