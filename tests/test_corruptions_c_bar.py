@@ -89,7 +89,7 @@ ORIGINAL_PIXELS = {
 }
 
 # Mean absolute difference in grey levels and PSNR in dB, at severities 1, 3 and 5, of the original on the 32 golden
-# CIFAR images (24 draws each; 250 of the chess board), and on the two golden ones of 224 (4 to 54 draws each).
+# CIFAR images (24 draws each; 250 of the chess board), and on the two golden ones of 224 (4 to 58 draws each).
 ORIGINAL_CIFAR = {
     "blue_noise_sample": ((1.232, 25.50), (3.442, 21.05), (12.020, 15.61)),
     "brownish_noise": ((15.259, 22.56), (32.026, 16.13), (39.647, 14.27)),
@@ -104,20 +104,20 @@ ORIGINAL_CIFAR = {
 }
 ORIGINAL_IMAGENET = {
     "blue_noise_sample": ((1.340, 25.30), (4.295, 20.23), (23.703, 12.80)),
-    "brownish_noise": ((6.071, 30.57), (18.983, 20.73), (31.573, 16.29)),
-    "caustic_refraction": ((5.755, 26.71), (11.044, 21.86), (17.873, 18.45)),
-    "checkerboard_cutout": ((5.470, 22.48), (9.249, 20.03), (15.784, 17.73)),
+    "brownish_noise": ((6.287, 30.29), (19.220, 20.66), (29.387, 16.93)),
+    "caustic_refraction": ((5.755, 26.71), (11.044, 21.86), (18.797, 18.06)),
+    "checkerboard_cutout": ((5.504, 22.41), (9.739, 19.92), (14.852, 18.09)),
     "concentric_sine": ((9.570, 27.25), (25.089, 18.87), (31.010, 17.02)),
-    "inverse_sparkles": ((24.289, 18.29), (53.431, 11.43), (83.928, 7.75)),
+    "inverse_sparkles": ((24.169, 18.30), (54.718, 11.25), (81.669, 7.95)),
     "perlin_noise": ((19.973, 21.04), (24.788, 19.11), (37.858, 15.44)),
-    "plasma_noise": ((21.504, 19.83), (37.390, 15.01), (45.619, 13.35)),
+    "plasma_noise": ((21.471, 19.83), (37.390, 15.01), (45.619, 13.35)),
     "single_frequency_greyscale": ((12.426, 25.32), (24.406, 19.43), (56.824, 12.01)),
     "sparkles": ((1.219, 29.96), (10.416, 19.89), (31.439, 13.79)),
 }
-# Where few draws of two images leave the original's own statistics uncertain: three standard errors, relative and dB.
+# Where few draws of two images leave the original's own statistics uncertain: two to three standard errors, relative and dB.
 UNCERTAIN = {
-    "brownish_noise": (0.06, 0.4),
-    "checkerboard_cutout": (0.15, 0.7),
+    "brownish_noise": (0.05, 0.4),
+    "checkerboard_cutout": (0.125, 0.6),
     "sparkles": (0.12, 0.8),
     "caustic_refraction": (0.05, 0.4),
     "inverse_sparkles": (0.04, 0.3),
@@ -267,7 +267,7 @@ def example(shape, count=None):
 )
 def test_one_program_serves_batches_and_severities(name, compat):
     corruption, traces = CLASSES[name](compat=compat), []
-    images, keys, levels = example((28, 28, 3), 3), jax.random.split(jax.random.key(0), 3), jnp.asarray([0.0, 2.5, 5])
+    images, keys, levels = example((28, 28, 1), 3), jax.random.split(jax.random.key(0), 3), jnp.asarray([0.0, 2.5, 5])
 
     def traced(key, image, severity):
         traces.append(1)
@@ -300,16 +300,15 @@ def test_eager_is_compiled(name):
     assert np.mean(difference > 1e-5) < 2e-3
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (47, 96, 3)])
 @pytest.mark.parametrize("name", CLASSES)
-def test_gradients_are_finite_at_every_size(name, shape):
-    image = example(shape)
+def test_gradients_are_finite(name):
+    image = example((47, 96, 3))
 
     def total(image, severity):
         return jnp.sum(CLASSES[name]()(jax.random.key(0), image, severity))
 
     value, gradient = jax.jit(jax.value_and_grad(total))(image, 4.0)
-    assert gradient.shape == shape
+    assert gradient.shape == image.shape
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     assert np.abs(gradient).max() > 0
