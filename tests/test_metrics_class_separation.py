@@ -20,10 +20,7 @@ def digits():
 
 def all_pairs(images, labels, p):
     flat = images.reshape(len(images), -1).astype(np.float64)
-    if p == math.inf:
-        distances = cdist(flat, flat, "chebyshev")
-    else:
-        distances = cdist(flat, flat, "minkowski", p=p)
+    distances = cdist(flat, flat, "chebyshev") if p == math.inf else cdist(flat, flat, "minkowski", p=p)
     distances[labels[:, None] == labels[None]] = np.inf
     return distances
 

@@ -142,10 +142,8 @@ class ClassSeparation:
             tables = []
             for repeat in range(self.repeats):
                 noise_key = jax.random.fold_in(named_key(key, f"{NAME} {norm_name(p)}"), repeat)
-                noisy = partial(_noisy, self.norms, noise_key, index, jnp.float32(eps))
-                tables.append(
-                    run_case(lambda batch, noisy=noisy: measure_batch(classifier, _replaced(noisy, batch)), data)
-                )
+                add_noise = partial(_add_noise, self.norms, noise_key, index, jnp.float32(eps))
+                tables.append(run_case(partial(_measure_noisy, classifier, add_noise), data))
             table = {metric: np.stack([t[metric] for t in tables], axis=1) for metric in tables[0]}
             store.put(folder, name, table)
         return table

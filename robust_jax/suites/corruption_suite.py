@@ -113,6 +113,7 @@ class CorruptionSuite:
             labels: of the rows.
             advance: called after every case.
         """
+        self._check_size(data)
         store = store or CaseStore()
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": self.suite_name}
         clean = clean_table(predictor, data, store)["error"]
@@ -173,6 +174,14 @@ class CorruptionSuite:
         found["all", None, "worst_severity_error"] = lambda _, e: means.worst_severity_error(e, names, self.benchmark)
         found["all", None, "retained_accuracy"] = lambda c, e: means.retained_accuracy(e, c, names, self.benchmark)
         return found
+
+    def _check_size(self, data: Evaluation) -> None:
+        """Before hours are spent on the corruptions that come first."""
+        for name in self.corruption_names:
+            least = corruptions.COMPONENTS[name].min_size
+            height, width = data.image_shape[:2]
+            if min(height, width) < least:
+                raise ValueError(f"Expected images of at least {least}x{least} for {name}, got {height}x{width}.")
 
     def _intervals(self, values: Float[np.ndarray, "n m"]) -> dict[tuple[str, float | None, str], Interval]:
         shape = (len(self.corruption_names), len(self.severities))
