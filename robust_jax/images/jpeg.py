@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice
-from robust_jax.images.colour import LUMA
 from robust_jax.types import Image
 
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
@@ -27,13 +26,19 @@ LUMA_TABLE = np.array([
 CHROMA_TABLE = np.full((8, 8), 99)
 CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
+# JFIF's colours, less the offset of 128, in libjpeg's multiples of 2^-16: exact in single precision.
+TO_YCBCR = np.array([[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], np.float32) / 65536
+# What a unit of the blue and of the red difference adds to red, green and blue.
+FROM_DIFFERENCES = np.array([[0, -22554, 116130], [91881, -46802, 0]], np.float32) / 65536
+
 
 def jpeg(image: Image, quality: float | Float[Array, ""], *, subsampling: str = "4:2:0") -> Image:
     """The image after being saved as a baseline JPEG and loaded again: values are multiples of 1/255.
 
-    Agrees with Pillow (libjpeg) to a fraction of a grey level on average; where they differ, a coefficient lay halfway
-    between two steps. Three channels are RGB and stored as YCbCr; one channel is stored as it is. The gradient passes
-    straight through all rounding (cf. Shin & Song, "JPEG-resistant adversarial images", 2017).
+    Follows libjpeg to each rounding of its integer arithmetic, so that images agree with Pillow's to the last bit, but
+    for a rare coefficient that single precision rounds otherwise. Three channels are RGB and stored as YCbCr; one
+    channel is stored as it is. The gradient passes straight through all rounding (cf. Shin & Song, "JPEG-resistant
+    adversarial images", 2017).
 
     Args:
         image: in [0, 1]; clipped and rounded to eight bits first. Sides that are not whole blocks are extended by
@@ -51,12 +56,10 @@ def jpeg(image: Image, quality: float | Float[Array, ""], *, subsampling: str = 
         plane = _code(levels[..., 0] - 128, quality_table(LUMA_TABLE, quality))
         return _clip(plane + 128)[..., None] / 255
     red, green, blue = (levels[..., channel] for channel in range(3))
-    luma = _round(LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)
-    # JFIF's matrix, less the offset of 128; libjpeg rounds halves down here.
-    difference = jnp.stack([
-        _ceil(-0.168735892 * red - 0.331264108 * green + 0.5 * blue - 0.5),
-        _ceil(0.5 * red - 0.418687589 * green - 0.081312411 * blue - 0.5),
-    ])  # fmt: skip
+    luma, *difference = (row[0] * red + row[1] * green + row[2] * blue for row in TO_YCBCR.tolist())
+    luma = _round(luma)
+    # libjpeg rounds halves of these down.
+    difference = _ceil(jnp.stack(difference) - 0.5)
     luma = _clip(_code(luma - 128, quality_table(LUMA_TABLE, quality)) + 128)
     table = quality_table(CHROMA_TABLE, quality)
     if subsampling == "4:4:4":
@@ -64,10 +67,8 @@ def jpeg(image: Image, quality: float | Float[Array, ""], *, subsampling: str = 
     else:
         difference = jax.vmap(lambda plane: _code_halved(plane, table))(difference)
     blue_difference, red_difference = difference[..., None]
-    change = _round(
-        blue_difference * jnp.array([[[0, -0.344136286, 1.772]]])
-        + red_difference * jnp.array([[[1.402, -0.714136286, 0]]])
-    )
+    of_blue, of_red = jnp.asarray(FROM_DIFFERENCES)[:, None, None]
+    change = _round(blue_difference * of_blue + red_difference * of_red)
     return _clip(luma[..., None] + change) / 255
 
 
@@ -82,34 +83,48 @@ def quality_table(table: np.ndarray, quality: float | Float[Array, ""]) -> Float
 
 
 def dct_matrix() -> Float[np.ndarray, "8 8"]:
-    """The orthonormal discrete cosine transform (type II) of 8 samples: rows are frequencies."""
-    frequency, sample = np.mgrid[:8, :8]
-    matrix = np.cos((2 * sample + 1) * frequency * np.pi / 16) / 2
-    matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    """The discrete cosine transform (type II) of 8 samples, times √8: rows are frequencies.
+
+    In multiples of 2⁻¹³, as the transform that libjpeg calls slow and exact has them (Loeffler, Ligtenberg & Moschytz
+    1989): its constants are rounded before they are added, so that some are not the nearest.
+    """
+    even = [[8192, 8192, 8192, 8192], [10703, 4433, -4433, -10703], [8192, -8192, -8192, 8192]]
+    even += [[4433, -10704, 10704, -4433]]
+    odd = [[11363, 9633, 6437, 2260], [9633, -2259, -11362, -6436], [6437, -11362, 2261, 9633]]
+    odd += [[2260, -6436, 9633, -11363]]
+    matrix = np.empty((8, 8), np.float32)
+    matrix[0::2] = np.concatenate([even, np.flip(even, 1)], axis=1)
+    matrix[1::2] = np.concatenate([odd, -np.flip(odd, 1)], axis=1)
+    return matrix / 2**13
 
 
 def block_dct(plane: Float[Array, "h w"]) -> Float[Array, "h/8 8 w/8 8"]:
-    """The transform of every block of 8 × 8; indices are block row, vertical frequency, block column, horizontal."""
+    """The orthonormal transform of every block of 8 × 8, in whole multiples of 1/8, as libjpeg rounds it.
+
+    Indices are block row, vertical frequency, block column, horizontal frequency. The plane holds levels about 0.
+    """
     height, width = plane.shape
     blocks = plane.reshape(height // 8, 8, width // 8, 8)
-    # Axis by axis: two small products cost less than a block's transposition to one of 64 × 64.
-    return jnp.einsum("ij,ajbk,lk->aibl", *(dct_matrix(), blocks, dct_matrix()), precision=jax.lax.Precision.HIGHEST)
+    matrix, precision = dct_matrix(), jax.lax.Precision.HIGHEST
+    # Two small products cost less than a block's transposition to one of 64 x 64. Rows first, to a quarter.
+    rows = _round(jnp.einsum("lk,ajbk->ajbl", 4 * matrix, blocks, precision=precision))
+    return _round(jnp.einsum("ij,ajbl->aibl", matrix / 4, rows, precision=precision)) / 8
 
 
 def block_idct(blocks: Float[Array, "a 8 b 8"]) -> Float[Array, "8*a 8*b"]:
-    """The inverse of :func:`block_dct`."""
-    matrix = dct_matrix().T
-    plane = jnp.einsum("ij,ajbk,lk->aibl", matrix, blocks, matrix, precision=jax.lax.Precision.HIGHEST)
+    """The inverse of :func:`block_dct`, in whole numbers, as libjpeg rounds it."""
+    matrix, precision = dct_matrix().T, jax.lax.Precision.HIGHEST
+    columns = _round(jnp.einsum("ij,ajbl->aibl", 4 * matrix, blocks, precision=precision))
+    plane = _round(jnp.einsum("lk,aibk->aibl", matrix / 32, columns, precision=precision))
     return plane.reshape(8 * blocks.shape[0], 8 * blocks.shape[2])
 
 
 def _code(plane: Float[Array, "h w"], table: Float[Array, "8 8"]) -> Float[Array, "h w"]:
-    """A plane centred on 0, compressed and decompressed, rounded; not clipped."""
+    """A plane of levels about 0, compressed and decompressed; not clipped."""
     height, width = plane.shape
     steps = table[None, :, None]
     quantised = _round_away(block_dct(_extend(plane, 8, 8)) / steps) * steps
-    return _round(block_idct(quantised)[:height, :width])
+    return block_idct(quantised)[:height, :width]
 
 
 def _code_halved(plane: Float[Array, "h w"], table: Float[Array, "8 8"]) -> Float[Array, "h w"]:
@@ -160,7 +175,7 @@ def _straight_through(rounding):
 
 
 _round = _straight_through(lambda x: jnp.floor(x + 0.5))
-# Halves away from 0, as libjpeg quantises; the margin is for halves that single precision puts just below.
+# Halves away from 0, as libjpeg quantises; the margin is less than any other fraction of whole steps comes near.
 _round_away = _straight_through(lambda x: jnp.sign(x) * jnp.floor(jnp.abs(x) + (0.5 + 1e-4)))
 _floor = _straight_through(jnp.floor)
 _ceil = _straight_through(jnp.ceil)
