@@ -114,7 +114,7 @@ ORIGINAL_IMAGENET = {
     "single_frequency_greyscale": ((12.426, 25.32), (24.406, 19.43), (56.824, 12.01)),
     "sparkles": ((1.219, 29.96), (10.416, 19.89), (31.439, 13.79)),
 }
-# Where few draws of two images leave the original's own statistics uncertain: two to three standard errors, relative and dB.
+# Where few draws leave the original's own statistics uncertain: two to three standard errors, relative and dB.
 UNCERTAIN = {
     "brownish_noise": (0.05, 0.4),
     "checkerboard_cutout": (0.125, 0.6),
