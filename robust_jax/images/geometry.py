@@ -1,0 +1,171 @@
+"""Affine and perspective warps.
+
+Matrices act on points (x, y, 1), x to the right and y down, with pixels' centres at whole numbers. They say where each
+pixel of the result reads in the image. Warping by A and the result by B is warping by A B.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from robust_jax.core.checks import check_choice
+from robust_jax.images.borders import MODES
+from robust_jax.images.resample import map_coordinates
+
+Matrix = Float[Array, "3 3"]
+Scalar = float | Float[Array, ""]
+Point = tuple[Scalar, Scalar]
+
+OUTLINE = "outline"
+"""A border mode: ``nearest`` up to the outer edges of the outer pixels, half a pixel beyond their centres, and a
+constant from there on, as in Pillow."""
+
+
+def warp(
+    image: Float[Array, "h w c"],
+    matrix: Matrix,
+    *,
+    shape: tuple[int, int] | None = None,
+    order: int = 1,
+    mode: str = "constant",
+    cval: float = 0.0,
+) -> Float[Array, "H W c"]:
+    """The image as seen through a matrix from pixels of the result to the image.
+
+    A perspective's points behind the viewer read beyond the border, too.
+
+    Args:
+        image: the image.
+        matrix: where result pixels read, see the module.
+        shape: height and width of the result; by default the image's.
+        order: 0, the nearest pixel; 1, bilinear.
+        mode: of the border, see :data:`robust_jax.images.borders.MODES`, and :data:`OUTLINE`.
+        cval: beyond the border, with modes ``constant`` and ``outline``.
+
+    Raises:
+        ValueError: if the order or the mode is unknown.
+    """
+    check_choice("mode", mode, (*MODES, OUTLINE))
+    rows, columns = source_points(matrix, image.shape[:2] if shape is None else shape)
+    return read(image, rows, columns, order=order, mode=mode, cval=cval)
+
+
+def read(
+    image: Float[Array, "h w c"],
+    rows: Float[Array, "*n"],
+    columns: Float[Array, "*n"],
+    *,
+    order: int = 1,
+    mode: str = "constant",
+    cval: float = 0.0,
+) -> Float[Array, "*n c"]:
+    """As :func:`~robust_jax.images.resample.map_coordinates`, with the mode :data:`OUTLINE` as well."""
+    height, width, _ = image.shape
+    # Far outside nothing differs, and indices must not overflow.
+    if mode in ("constant", "nearest", OUTLINE):
+        rows, columns = jnp.clip(rows, -2, height + 1), jnp.clip(columns, -2, width + 1)
+    inner_mode = "nearest" if mode == OUTLINE else mode
+    values = map_coordinates(image, rows, columns, order=order, mode=inner_mode, cval=cval)
+    if mode != OUTLINE:
+        return values
+    inside = inside_outline(rows, height) & inside_outline(columns, width)
+    return jnp.where(inside[..., None], values, cval)
+
+
+def inside_outline(positions: Float[Array, "*n"], size: int) -> Array:
+    """Whether positions along an axis of ``size`` pixels are on one of them, whose centres are whole numbers."""
+    return (positions >= -0.5) & (positions < size - 0.5)
+
+
+def source_points(matrix: Matrix, shape: tuple[int, int]) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
+    """Rows and columns of the image that a result of ``shape`` reads."""
+    y = jnp.arange(shape[0], dtype=jnp.float32)[:, None]
+    x = jnp.arange(shape[1], dtype=jnp.float32)[None]
+    columns, rows, depth = (matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] for i in range(3))
+    ahead = depth > 1e-6
+    depth = jnp.where(ahead, depth, 1)
+    return jnp.where(ahead, rows / depth, -1e6), jnp.where(ahead, columns / depth, -1e6)
+
+
+def image_centre(shape: tuple[int, ...]) -> tuple[float, float]:
+    """(x, y) of the middle of an image of ``shape`` [h, w, ...]."""
+    return (shape[1] - 1) / 2, (shape[0] - 1) / 2
+
+
+def translation(right: Scalar, down: Scalar) -> Matrix:
+    """Moves the picture by so many pixels."""
+    return _matrix((1, 0, -right), (0, 1, -down), (0, 0, 1))
+
+
+def rotation(degrees: Scalar, *, centre: Point) -> Matrix:
+    """Turns the picture clockwise, as it is seen, about a point."""
+    angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return about(_matrix((cos, sin, 0), (-sin, cos, 0), (0, 0, 1)), centre)
+
+
+def scaling(factor: Scalar, *, centre: Point) -> Matrix:
+    """Enlarges the picture by a factor, with a point that stays."""
+    return about(_matrix((1 / factor, 0, 0), (0, 1 / factor, 0), (0, 0, 1)), centre)
+
+
+def shearing(degrees: Scalar, *, centre: Point) -> Matrix:
+    """Tips the picture's verticals to the left at the top, or for negative angles to the right; rows stay rows."""
+    slope = jnp.tan(jnp.deg2rad(jnp.asarray(degrees, jnp.float32)))
+    return about(_matrix((1, -slope, 0), (0, 1, 0), (0, 0, 1)), centre)
+
+
+def tilting(down: Scalar, right: Scalar, *, centre: Point, focal: Scalar, offset: Scalar = 0.0) -> Matrix:
+    r"""Turns the picture in space, about a horizontal and a vertical axis, and looks at it in perspective.
+
+    A point (x, y) about the centre lies at :math:`R_x R_y (x, y, z_0)^T`, is moved away by the focal length f, and is
+    seen at f (X, Y) / (Z + f).
+
+    Args:
+        down: degrees about the horizontal axis; positive ones move the lower edge away.
+        right: degrees about the vertical axis; positive ones move the right edge away.
+        centre: (x, y) of the axis of view.
+        focal: focal length in pixels, also the distance to the picture.
+        offset: z₀, how far behind the axes the picture lies.
+    """
+    down, right = (jnp.deg2rad(jnp.asarray(angle, jnp.float32)) for angle in (down, right))
+    cos_d, sin_d, cos_r, sin_r = jnp.cos(down), jnp.sin(down), jnp.cos(right), jnp.sin(right)
+    about_x = _matrix((1, 0, 0), (0, cos_d, -sin_d), (0, sin_d, cos_d))
+    about_y = _matrix((cos_r, 0, -sin_r), (0, 1, 0), (sin_r, 0, cos_r))
+    turn = _product(about_x, about_y)
+    # Columns are where x, y and the constant go.
+    turn = turn * jnp.array([[1.0, 1.0, 0.0]]) + jnp.array([[0.0, 0.0, 1.0]]) * turn[:, 2:] * offset
+    away = jnp.zeros((3, 3)).at[2, 2].set(focal)
+    seen = jnp.array([[1.0], [1.0], [0.0]]) * (turn * focal) + jnp.array([[0.0], [0.0], [1.0]]) * (turn + away)
+    return about(inverse(seen), centre)
+
+
+def about(matrix: Matrix, centre: Point) -> Matrix:
+    """The same with ``centre`` as the origin."""
+    x, y = centre
+    return _product(_product(translation(-x, -y), matrix), translation(x, y))
+
+
+def inverse(matrix: Matrix) -> Matrix:
+    """The inverse, up to a factor, which no warp sees."""
+    a, b, c = matrix
+    columns = (jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b))
+    adjugate = jnp.stack(columns, axis=1)
+    return adjugate / jnp.dot(a, columns[0], precision=jax.lax.Precision.HIGHEST)
+
+
+def compose(first: Matrix, *others: Matrix) -> Matrix:
+    """Warping by the first, the result by the second, and so on."""
+    for other in others:
+        first = _product(first, other)
+    return first
+
+
+def _product(first: Matrix, second: Matrix) -> Matrix:
+    return jnp.matmul(first, second, precision=jax.lax.Precision.HIGHEST)
+
+
+def _matrix(*rows: tuple[Scalar, Scalar, Scalar]) -> Matrix:
+    return jnp.stack([jnp.stack([jnp.asarray(entry, jnp.float32) for entry in row]) for row in rows])
