@@ -9,6 +9,7 @@ from robust_jax.models.apply import (
     outputs_fn,
     predictor,
 )
+from robust_jax.models.equalised import Equalised
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
 from robust_jax.models.vit import ViT
@@ -18,6 +19,7 @@ from robust_jax.models.wide_resnet import WideResNet
 __all__ = [
     "Apply",
     "ApplyOutput",
+    "Equalised",
     "ODENet",
     "ResNet",
     "ViT",

@@ -23,11 +23,23 @@ class Column(NamedTuple):
     digits: int
 
 
-# Lower is better in all of them.
+# Lower is better in all of them, as they are written.
 COLUMNS = (
     Column("clean error %", "clean", "clean", "error", 100, 2),
     Column("mCE_Lp %", "random_lp", "all", "mCE_Lp", 100, 2),
     Column("iCE %", "random_lp", "imperceptible", "iCE", 100, 2),
+    Column("mean error 15 %", "common_corruptions", "all", "mean_error_15", 100, 2),
+    Column("mean error 19 %", "common_corruptions", "all", "mean_error_19", 100, 2),
+    Column("mean error %", "common_corruptions", "all", "mean_error", 100, 2),
+    Column("mCE (AlexNet) %", "common_corruptions", "all", "mCE_AlexNet", 100, 1),
+    Column("C-bar error %", "corruptions_bar", "all", "mean_error", 100, 2),
+    Column("C-bar − C %", "corruptions_bar", "all", "mean_error_bar_minus_15", 100, 2),
+    Column("error C and C-bar %", "interventions", "all", "mean_error", 100, 2),
+    *(
+        Column(f"{variable} %", "interventions", f"variable {variable}", "mean_error", 100, 1)
+        for variable in ("illumination", "weather", "optics", "motion", "sensor", "processing", "transmission")
+    ),
+    *(Column(f"−MSCR {norm} %", "class_separation", norm, "MSCR", -100, 2) for norm in ("Linf", "L2", "L1")),
     Column("NLL", "clean", "clean", "nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
     Column("ECE %", "clean", "clean", "ece", 100, 2),
@@ -49,7 +61,7 @@ def comparison_cells(runs: Runs) -> tuple[list[str], dict[str, list[Cell]]]:
     for column in columns:
         rows = {name: table.get((column.suite, column.case, column.metric)) for name, table in found.items()}
         values = [row.value for row in rows.values() if row is not None and not math.isnan(row.value)]
-        best = min(values) if len(runs) > 1 and values else None
+        best = min(values, key=lambda value: value * column.scale) if len(runs) > 1 and values else None
         for name, row in rows.items():
             cells[name].append(_cell(row, column, best))
     return [column.title for column in columns], cells
@@ -94,7 +106,7 @@ def _cell(row: Row | None, column: Column, best: float | None) -> Cell:
     value = f"{row.value * column.scale:.{column.digits}f}"
     if row.low is None or row.high is None:
         return Cell(value, "", row.value == best)
-    low, high = (f"{bound * column.scale:.{column.digits}f}" for bound in (row.low, row.high))
+    low, high = (f"{bound:.{column.digits}f}" for bound in sorted((row.low * column.scale, row.high * column.scale)))
     return Cell(value, f"[{low}, {high}]", row.value == best)
 
 

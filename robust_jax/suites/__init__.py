@@ -6,6 +6,7 @@ from robust_jax.suites.clean import Clean
 from robust_jax.suites.common_corruptions import CommonCorruptions
 from robust_jax.suites.corruptions_bar import CorruptionsBar
 from robust_jax.suites.evaluate import evaluate
+from robust_jax.suites.interventions import Interventions
 from robust_jax.suites.random_lp import RandomLp
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.store import CaseStore
@@ -16,6 +17,7 @@ __all__ = [
     "Clean",
     "CommonCorruptions",
     "CorruptionsBar",
+    "Interventions",
     "RandomLp",
     "RowLabels",
     "Samples",
