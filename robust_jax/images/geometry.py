@@ -103,18 +103,18 @@ def rotation(degrees: Scalar, *, centre: Point) -> Matrix:
     """Turns the picture clockwise, as it is seen, about a point."""
     angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return about(_matrix((cos, sin, 0), (-sin, cos, 0), (0, 0, 1)), centre)
+    return linear((cos, sin), (-sin, cos), centre=centre)
 
 
 def scaling(factor: Scalar, *, centre: Point) -> Matrix:
     """Enlarges the picture by a factor, with a point that stays."""
-    return about(_matrix((1 / factor, 0, 0), (0, 1 / factor, 0), (0, 0, 1)), centre)
+    return linear((1 / factor, 0), (0, 1 / factor), centre=centre)
 
 
 def shearing(degrees: Scalar, *, centre: Point) -> Matrix:
     """Tips the picture's verticals to the left at the top, or for negative angles to the right; rows stay rows."""
     slope = jnp.tan(jnp.deg2rad(jnp.asarray(degrees, jnp.float32)))
-    return about(_matrix((1, -slope, 0), (0, 1, 0), (0, 0, 1)), centre)
+    return linear((1, -slope), (0, 1), centre=centre)
 
 
 def tilting(down: Scalar, right: Scalar, *, centre: Point, focal: Scalar, offset: Scalar = 0.0) -> Matrix:
@@ -140,6 +140,11 @@ def tilting(down: Scalar, right: Scalar, *, centre: Point, focal: Scalar, offset
     away = jnp.zeros((3, 3)).at[2, 2].set(focal)
     seen = jnp.array([[1.0], [1.0], [0.0]]) * (turn * focal) + jnp.array([[0.0], [0.0], [1.0]]) * (turn + away)
     return about(inverse(seen), centre)
+
+
+def linear(x: tuple[Scalar, Scalar], y: tuple[Scalar, Scalar], *, centre: Point) -> Matrix:
+    """Reads x and y, from a point, at these combinations of the result's x and y."""
+    return about(_matrix((*x, 0), (*y, 0), (0, 0, 1)), centre)
 
 
 def about(matrix: Matrix, centre: Point) -> Matrix:
