@@ -39,6 +39,7 @@ from robust_jax.metrics.intervals import (
     proportion_interval,
 )
 from robust_jax.metrics.robustness import imperceptible_corruption_error, mean_corruption_error
+from robust_jax.metrics.sample_distance import minimal_sample_distance, transform_features
 
 __all__ = [
     "Baseline",
@@ -65,6 +66,7 @@ __all__ = [
     "mean_error_15_without_noise",
     "mean_error_19",
     "mean_error_19_without_noise",
+    "minimal_sample_distance",
     "minimal_separation_robustness",
     "nearest_classes",
     "nll",
@@ -73,5 +75,6 @@ __all__ = [
     "relative_robustness",
     "reliability_bins",
     "retained_accuracy",
+    "transform_features",
     "worst_severity_error",
 ]

@@ -69,7 +69,8 @@ class ElasticTransform(BenchmarkCorruption):
 class Pixelate(BenchmarkCorruption):
     """Reduced by a box filter to a share of its size, and enlarged again; rounded to eight bits after either axis.
 
-    ``clean``: not rounded. As in Pillow, sizes are truncated to whole pixels.
+    ``clean``: not rounded. As in the original, sizes are truncated to whole pixels. With the preset ``scaled``, blocks
+    grow with images larger than 224 pixels.
     """
 
     variable: ClassVar[str] = "processing"
@@ -78,13 +79,13 @@ class Pixelate(BenchmarkCorruption):
 
     def damage(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image:
         del key
-        table = self.table(PIXELATE, image)
+        table = np.divide(self.table(PIXELATE, image), max(self.scale(image), 1.0))
         share = constants(table, severity)
         sizes = {}
         for name, side in zip(("height", "width"), image.shape, strict=False):
             # Exact products such as 0.3 · 500 must not fall short of a whole number in single precision.
             sizes[name] = jnp.floor(share * side + 1e-3).astype(jnp.int32)
-            sizes[f"max_{name}"], sizes[f"min_{name}"] = int(max(table) * side), int(min(table) * side)
+            sizes[f"max_{name}"], sizes[f"min_{name}"] = int(max(table) * side + 1), int(min(table) * side)
         rounding = (lambda plane: plane) if self.clean else (lambda plane: quantise(plane, "round_u8"))
         return pixelate(image, **sizes, rounding=rounding)
 
