@@ -4,7 +4,7 @@ The paper's own defence that needs neither more data nor another network is hist
 training and in testing. Beside it stands training with noise of the L0, L2 and Linf norms (arXiv 2305.05400).
 
 Corruptions are made on the device, anew for every run and the same for all of them. At `small` scale every run trains
-a published CIFAR-10 ResNet-20 on for one pass over 20,000 images and is tested on 1,000; at `paper` scale it starts
+a published CIFAR-10 ResNet-20 on for one pass over 20,000 images and is tested on 500; at `paper` scale it starts
 from nothing.
 """
 
@@ -65,7 +65,7 @@ def small() -> dict[str, train.Experiment]:
     network = models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     return {
         name: train.Experiment(
-            data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=20_000, num_test=1000),
+            data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=20_000, num_test=500),
             model=model,
             initial=f"{SHARED}/weights/cifar_resnet20.safetensors",
             augmentation=augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip(), noise)),

@@ -19,6 +19,10 @@ CORRUPTIONS = [
     corruptions.RandomLp(p=0.0, eps=0.3, values="extremes", per_pixel=True),
     corruptions.RandomLp(p=2.0, eps=1.0),
     corruptions.RandomLp(p=math.inf, eps=0.1, surface=True),
+    corruptions.Rotation(max_angle=90.0),
+    corruptions.Scale(max_factor=4.0, mode="constant"),
+    corruptions.Shear(max_angle=60.0),
+    corruptions.Translation(max_shift=0.8),
 ]
 
 AUGMENTATIONS = [
@@ -57,7 +61,8 @@ def test_every_public_component_is_listed():
         listed = {type(component).__name__ for component in components}
         public = {name for name in room.__all__ if isinstance(getattr(room, name), type)}
         # Those of a benchmark have contracts of their own, under their names.
-        public -= {cls.__name__ for cls in (corruptions.BenchmarkCorruption, *corruptions.COMPONENTS.values())}
+        benchmarks = (*corruptions.COMPONENTS.values(), *corruptions.SEQUENCES.values())
+        public -= {cls.__name__ for cls in benchmarks} | {"BenchmarkCorruption", "PerturbationSequence"}
         assert listed >= public, f"add {sorted(public - listed)} to the lists in this file"
 
 
