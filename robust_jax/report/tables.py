@@ -103,10 +103,12 @@ def headline(rows: Sequence[Row]) -> str:
 def _cell(row: Row | None, column: Column, best: float | None) -> Cell:
     if row is None:
         return Cell("–", "", False)
-    value = f"{row.value * column.scale:.{column.digits}f}"
+    # Without the sign that 0 gets from a negative scale.
+    value = f"{row.value * column.scale + 0.0:.{column.digits}f}"
     if row.low is None or row.high is None:
         return Cell(value, "", row.value == best)
-    low, high = (f"{bound:.{column.digits}f}" for bound in sorted((row.low * column.scale, row.high * column.scale)))
+    bounds = sorted(bound * column.scale + 0.0 for bound in (row.low, row.high))
+    low, high = (f"{bound:.{column.digits}f}" for bound in bounds)
     return Cell(value, f"[{low}, {high}]", row.value == best)
 
 
