@@ -27,8 +27,6 @@ MIDDLE = 15
 TILT_STEP = {"imagenet224": 1, "cifar32": 0.75, "tiny64": 1}
 # Factor of the first frame, and its growth.
 SCALES = {"imagenet224": (0.4, 0.025), "cifar32": (0.7, 0.02), "tiny64": (0.4, 0.025)}
-# OpenCV reads at multiples of this, of a pixel.
-_GRID = 1 / 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +42,11 @@ class _Movement(PerturbationSequence):
         """(x, y) of what stays; the original's is not the centre."""
         return geometry.image_centre(shape) if self.clean else (shape[1] / 2, shape[0] / 2)
 
-    def warp(self, image: Image, matrix: geometry.Matrix) -> Image:
+    def warp(self, image: Image, matrix: geometry.Matrix, mode: str = geometry.OUTLINE) -> Image:
         """The image warped, then cropped."""
         top, left = self.offset(image.shape)
         matrix = geometry.compose(matrix, geometry.translation(-left, -top))
-        return geometry.warp(image, matrix, shape=self.shown_shape(image.shape), mode=geometry.OUTLINE)
+        return geometry.warp(image, matrix, shape=self.shown_shape(image.shape), mode=mode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +81,9 @@ class TiltSequence(_Movement):
     """Turned in space about both axes at once, by 1° a frame from −15° to 15° (CIFAR 0.75°), seen in perspective.
 
     The focal length is the image's diagonal. In the original the image does not lie on the axes it is turned about,
-    but one pixel behind them, so that no frame is quite the image: it is shrunk by f / (f + 1), 2 % on CIFAR; it turns
-    about a point half a pixel off the centre; and OpenCV reads it at multiples of 1/32 pixel (``clean``: none of
-    these).
+    but one pixel behind them, so that no frame is quite the image: it is shrunk by f / (f + 1), 2 % on CIFAR; and it
+    turns about a point half a pixel off the centre (``clean``: neither). OpenCV before version 5 reads at multiples of
+    1/32 pixel (here it does not).
     """
 
     variable: ClassVar[str] = "optics"
@@ -100,12 +98,7 @@ class TiltSequence(_Movement):
             focal=math.hypot(*state.shape[:2]),
             offset=0.0 if self.clean else 1.0,
         )
-        top, left = self.offset(state.shape)
-        matrix = geometry.compose(tilt, geometry.translation(-left, -top))
-        rows, columns = geometry.source_points(matrix, self.shown_shape(state.shape))
-        if not self.clean:
-            rows, columns = (jnp.round(positions / _GRID) * _GRID for positions in (rows, columns))
-        return geometry.read(state, rows, columns, mode="constant")
+        return self.warp(state, tilt, mode="constant")
 
 
 @dataclasses.dataclass(frozen=True)
