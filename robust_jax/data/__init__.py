@@ -1,9 +1,11 @@
 """Data sets and pipelines. The only room that imports tensorflow_datasets and grain."""
 
 from robust_jax.data.arrays import Arrays, Npz
+from robust_jax.data.class_map import map_classes
+from robust_jax.data.corrupted import CorruptedArrays, CorruptedFolders, CorruptedTfds
 from robust_jax.data.digits import Digits
 from robust_jax.data.evaluation import Evaluation, evaluation
-from robust_jax.data.folder import ImageFolder
+from robust_jax.data.folder import ClassFolder, ImageFolder
 from robust_jax.data.order import epoch_order
 from robust_jax.data.pipeline import train_feed
 from robust_jax.data.source import Source
@@ -11,6 +13,10 @@ from robust_jax.data.tfds import Tfds
 
 __all__ = [
     "Arrays",
+    "ClassFolder",
+    "CorruptedArrays",
+    "CorruptedFolders",
+    "CorruptedTfds",
     "Digits",
     "Evaluation",
     "ImageFolder",
@@ -19,5 +25,6 @@ __all__ = [
     "Tfds",
     "epoch_order",
     "evaluation",
+    "map_classes",
     "train_feed",
 ]

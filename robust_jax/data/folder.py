@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from robust_jax.core.checks import check_positive, nearest
+from robust_jax.core.checks import check_choice, check_positive, nearest
 from robust_jax.data.images import fit_image
 from robust_jax.data.source import Source, check_count, check_split, check_validation, hold_out, thin
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
+UNKNOWN = "unknown"
 FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
 
 
@@ -70,6 +71,58 @@ class ImageFolder:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassFolder:
+    """``PATH/CLASS/*``, for testing only, as ImageNet-A, -O, -R, -V2 and -Sketch come; files in alphabetical order.
+
+    Classes have the names of their folders, in alphabetical order, or by value where all are numbers, as in
+    ImageNet-V2.
+    """
+
+    path: str
+    """The folder."""
+    image_size: int = 224
+    """Side of the images in pixels."""
+    num_test: int | None = None
+    """Use only so many, evenly spaced, so that every class is among them."""
+    labelled: bool = True
+    """Whether folders say what is on their images. Those of ImageNet-O do not: its images are of no known class, and
+    lie under the one they are taken for. Unlabelled, all are of the one class ``unknown``."""
+
+    def __post_init__(self):
+        check_positive("image_size", self.image_size)
+        check_count("num_test", self.num_test)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name
+
+    def load(self, split: str) -> Source:
+        """The test split; there is no other.
+
+        Raises:
+            FileNotFoundError: if the folder is missing (the nearest is named) or holds no images.
+            ValueError: naming the file, when one that cannot be read is met.
+        """
+        check_choice(f"split of {self.name}", split, ("test",))
+        path = existing_folder(Path(self.path))
+        classes = _classes(path)
+        if all(name.isdecimal() for name in classes):
+            classes = tuple(sorted(classes, key=int))
+        files, labels = _list_images(path, classes)
+        if not self.labelled:
+            classes, labels = (UNKNOWN,), [0] * len(files)
+        source = Source(
+            name=self.name,
+            split=split,
+            class_names=classes,
+            image_shape=(self.image_size, self.image_size, 3),
+            read=_FileReader(tuple(files), tuple(labels), self.image_size),
+            ids=np.arange(len(files)),
+        )
+        return thin(source, self.num_test)
+
+
+@dataclasses.dataclass(frozen=True)
 class _FileReader:
     files: tuple[Path, ...]
     labels: tuple[int, ...]
@@ -83,10 +136,16 @@ class _FileReader:
             raise ValueError(f"Cannot read image {self.files[index]}: {error}") from error
 
 
-def _folder(path: Path, split: str) -> Path:
+def existing_folder(path: Path) -> Path:
+    """The folder itself; raises ``FileNotFoundError`` if it is not there, with the nearest that is."""
     if not path.is_dir():
         siblings = [other.name for other in path.parent.glob("*/")] if path.parent.is_dir() else []
         raise FileNotFoundError(f"No data folder {path}.{nearest(path.name, siblings) if siblings else ''}")
+    return path
+
+
+def _folder(path: Path, split: str) -> Path:
+    existing_folder(path)
     for name in FOLDERS[split]:
         if (path / name).is_dir():
             return path / name

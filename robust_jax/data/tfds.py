@@ -31,7 +31,7 @@ class Tfds:
     """
 
     name: str
-    """Name of the set, as cifar10."""
+    """Name of the set, as cifar10; with its config where it has several, as cifar10_corrupted/fog_3."""
     data_dir: str | None = None
     """Folder of prepared sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | None = None
@@ -55,7 +55,7 @@ class Tfds:
 
         Raises:
             FileNotFoundError: if the set is not there; the nearest name is given, and how to prepare it.
-            ValueError: if it lacks the split, or is no image classification set.
+            ValueError: if it lacks the split, has several configs and none is named, or is no image classification set.
         """
         check_split(split)
         builder = _builder(self.name, self.data_dir)
@@ -136,12 +136,21 @@ def _builder(name: str, data_dir: str | None) -> Any:
         raise FileNotFoundError(f"No data folder {root}.")
     versions = sorted((root / name).glob("**/features.json"), key=lambda file: _version(file.parent.name))
     if not versions:
-        prepared = sorted(child.name for child in root.iterdir() if child.is_dir())
+        prepared = _prepared(root)
         raise FileNotFoundError(
             f"No prepared data set {name!r} in {root}.{nearest(name, prepared)} To prepare a stock one: "
             f"pip install robust_jax[prepare]; tfds build {name} --file_format=array_record --data_dir={root}"
         )
+    configs = {version.parent.parent for version in versions}
+    if len(configs) > 1:
+        valid = ", ".join(sorted(str(path.relative_to(root)) for path in configs))
+        raise ValueError(f"{name} has several configs, expected the name of one: {valid}.")
     return tfds.builder_from_directory(versions[-1].parent)
+
+
+def _prepared(root: Path) -> list[str]:
+    """Names of the sets in a folder, a set's configs apart, as cifar10_corrupted/fog_3."""
+    return sorted({str(version.parent.parent.relative_to(root)) for version in root.glob("**/features.json")})
 
 
 def _version(name: str) -> tuple[int, ...]:
