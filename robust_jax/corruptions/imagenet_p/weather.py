@@ -90,8 +90,8 @@ class SpatterSequence(PerturbationSequence):
 
     All frames are spattered. The water is that of :class:`~robust_jax.corruptions.Spatter`, drawn anew of the drops in
     every frame; its quirks are repaired alike under ``clean``. Among them: where all water has run off, the original's
-    frame is black, as are 14 % of CIFAR's last ones (``clean``: the image). Part of ImageNet-P's validation set, and of CIFAR-10-P
-    in the place of snow. With the preset scaled drops are scaled as there, but run down as many pixels.
+    frame is black, as are 14 % of CIFAR's last ones (``clean``: the image). With the preset scaled drops are scaled as
+    there, but run down as many pixels. Part of ImageNet-P's validation set, and of CIFAR-10-P in the place of snow.
     """
 
     variable: ClassVar[str] = "weather"
