@@ -19,7 +19,7 @@ ALLOWED = {
     "data": {"types", "core", "images"},
     "train": {"types", "core", "config", "data", *METHOD_ROOMS},
     "suites": {"types", "core", "config", "images", "data", *METHOD_ROOMS},
-    "report": {"types", "core", "config", "metrics"},
+    "report": {"types", "core", "images", "config", "corruptions", "metrics"},
     "commands": {"types", "core", "config", "data", "train", "suites", "report", *METHOD_ROOMS},
     "__main__": {"types", "core", "config", "commands", "train"},
     "__init__": set(),

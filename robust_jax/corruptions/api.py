@@ -14,13 +14,16 @@ from robust_jax.corruptions import c_bar, imagenet_c
 from robust_jax.corruptions.base import BenchmarkCorruption, Severity, check_image, check_severity
 from robust_jax.types import Image, Images, PRNGKey, PRNGKeys
 
-COMPONENTS: dict[str, type[BenchmarkCorruption]] = {
+_CLASSES = {
     re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): getattr(room, name)
     for room in (imagenet_c, c_bar)
     for name in room.__all__
     if isinstance(getattr(room, name), type)
 }
-"""The component class of each corruption of ImageNet-C and C-bar, by its name in snake case."""
+COMPONENTS: dict[str, type[BenchmarkCorruption]] = {
+    name: _CLASSES[name] for name in (*imagenet_c.COMMON, *imagenet_c.EXTRA, *c_bar.BAR_IMAGENET, *c_bar.BAR_CIFAR)
+}
+"""The component class of each corruption of ImageNet-C and C-bar, by its name, in the benchmarks' order."""
 
 # Side from which a CPU is faster by one image after another, where a component says so: a batch leaves its caches.
 LARGE = 96

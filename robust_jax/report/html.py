@@ -10,6 +10,7 @@ from typing import Any
 
 from robust_jax import config as configs_module
 from robust_jax.core.files import write_atomically
+from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
 from robust_jax.report.plots import error_curves, reliability_diagram, sample_grid
 from robust_jax.report.tables import Runs, comparison_cells
 from robust_jax.types import Row
@@ -40,6 +41,11 @@ CURVES_CAPTION = (
     "Error against the radius eps of the noise, a panel for each norm; bands are 95 % intervals, "
     "dotted lines the clean error."
 )
+SEVERITY_CAPTION = (
+    "Mean error of the corruptions that intervene on one variable of the imaging process, against their severity; "
+    "dotted lines are the clean error."
+)
+HEAT_MAP_CAPTION = "Error in % under each corruption at each severity."
 CALIBRATION_CAPTION = (
     "Accuracy against confidence, in bins; on the dashed line confidence equals accuracy. "
     "Bars are 95 % intervals, larger marks stand for more examples."
@@ -93,6 +99,8 @@ def write_comparison(path: Path, runs: Runs, *, configs: Mapping[str, Mapping[st
 def _plots(runs: Runs) -> list[str]:
     return [
         _figure("Error under random noise", error_curves(runs), CURVES_CAPTION, "curves"),
+        _figure("Error by severity", severity_curves(runs), SEVERITY_CAPTION, "curves"),
+        _figure("Corruption and severity", severity_heat_map(runs), HEAT_MAP_CAPTION),
         _figure("Calibration", reliability_diagram(runs), CALIBRATION_CAPTION),
     ]
 

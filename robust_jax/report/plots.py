@@ -63,7 +63,7 @@ def error_curves(runs: Runs) -> str | None:
         axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
         for axis, norm in zip(axes.flat, norms, strict=False):
             axis.set_xscale("log")
-            for colour, (name, run) in zip(_cycle(len(curves)), curves.items(), strict=True):
+            for colour, (name, run) in zip(colours(len(curves)), curves.items(), strict=True):
                 _draw_curve(axis, run.get(norm, []), colour, name)
                 for row in _clean(runs[name]):
                     axis.axhline(100 * row.value, color=colour, linestyle=":", linewidth=1)
@@ -79,7 +79,7 @@ def error_curves(runs: Runs) -> str | None:
             axis.set_xlabel("eps")
         if len(runs) > 1:
             figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=min(6, len(runs)))
-        return _svg(figure, "curves")
+        return svg(figure, "curves")
 
 
 def reliability_diagram(runs: Runs) -> str | None:
@@ -94,7 +94,7 @@ def reliability_diagram(runs: Runs) -> str | None:
         figure = Figure(figsize=(4.6, 4.4), layout="constrained")
         axis = figure.subplots()
         axis.plot([0, 1], [0, 1], "--", color=SOFT, linewidth=1)
-        for colour, (name, bins) in zip(_cycle(len(points)), points.items(), strict=True):
+        for colour, (name, bins) in zip(colours(len(points)), points.items(), strict=True):
             confidence = np.array([b["confidence"].value for b in bins])
             accuracy, low, high = (
                 np.array([getattr(b["accuracy"], f) for b in bins]) for f in ("value", "low", "high")
@@ -103,12 +103,12 @@ def reliability_diagram(runs: Runs) -> str | None:
             axis.plot(confidence, accuracy, color=colour, linewidth=1, alpha=0.5)
             axis.vlines(confidence, low, high, color=colour, linewidth=1, alpha=0.7)
             sizes = 12 + 90 * count / max(count.max(initial=1), 1)
-            axis.scatter(confidence, accuracy, s=sizes, color=colour, label=_plain(name), clip_on=False, zorder=3)
+            axis.scatter(confidence, accuracy, s=sizes, color=colour, label=plain(name), clip_on=False, zorder=3)
         axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axis.grid()
         if len(runs) > 1:
             axis.legend(loc="upper left")
-        return _svg(figure, "reliability")
+        return svg(figure, "reliability")
 
 
 def sample_grid(samples) -> str:
@@ -125,20 +125,20 @@ def sample_grid(samples) -> str:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             right = samples.predictions[i][j] == samples.labels[i]
-            text = f"{_plain(samples.predictions[i][j])} {100 * samples.confidences[i, j]:.0f} %"
+            text = f"{plain(samples.predictions[i][j])} {100 * samples.confidences[i, j]:.0f} %"
             axis.set_xlabel(text, fontsize=7, color="#2f9e55" if right else "#d9483b", labelpad=2)
             if i == 0:
-                axis.set_title(_plain(samples.titles[j]), fontsize=9)
+                axis.set_title(plain(samples.titles[j]), fontsize=9)
             if j == 0:
-                axis.set_ylabel(_plain(samples.labels[i]), fontsize=8)
-        return _svg(figure, "samples")
+                axis.set_ylabel(plain(samples.labels[i]), fontsize=8)
+        return svg(figure, "samples")
 
 
 def _draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
     rows = sorted(rows, key=lambda row: row.severity)
     eps = [row.severity for row in rows]
     axis.plot(
-        eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=_plain(name)
+        eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=plain(name)
     )
     low, high = (
         [100 * (row.value if getattr(row, bound) is None else getattr(row, bound)) for row in rows]
@@ -180,16 +180,18 @@ def _reliability(rows: Sequence[Row]) -> list[dict[str, Row]]:
     return list(bins.values())
 
 
-def _cycle(count: int) -> list[str]:
+def colours(count: int) -> list[str]:
+    """A colour for each of so many runs."""
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text whose dollars are not read as the start of a formula."""
     return text.replace("$", r"\$")
 
 
-def _svg(figure: Figure, name: str) -> str:
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element; ids are unique to ``name``."""
     buffer = io.StringIO()
     # Without a date and with ids from a fixed salt, equal rows give equal pages.
     with matplotlib.rc_context({"svg.hashsalt": name}):
