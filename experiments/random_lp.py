@@ -1,4 +1,4 @@
-"""Random Lp-norm corruptions: training with noise from one norm, from three, from nine (Siebert et al., 2023).
+"""Random Lp-norm corruptions: training with noise from one norm, from three, from nine (Siedel et al., 2023).
 
 All runs of a table share everything but the noise their training images get, after the crop and the flip. A norm and
 a radius are drawn for every image; the original draws them, and one noise tensor, for eight images at a time.

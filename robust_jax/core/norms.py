@@ -48,7 +48,7 @@ def sample_lp(
         ValueError: if p or eps is a number outside its range.
 
     References:
-        Siebert, Mohri & Oeste, "Investigating the Corruption Robustness of Image Classifiers with Random Lp-norm
+        Siedel, Shao, Vock & Morozov, "Investigating the Corruption Robustness of Image Classifiers with Random Lp-norm
         Corruptions" (arXiv 2305.05400), section 3; Barthe et al., "A probabilistic approach to the geometry of the
         lp-ball" (2005). Unlike the former's code, p = ∞ with ``surface`` does give ±eps.
     """

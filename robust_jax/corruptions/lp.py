@@ -1,4 +1,4 @@
-"""Random Lp-norm corruptions (Siebert, Mohri & Oeste, arXiv 2305.05400) and Gaussian noise.
+"""Random Lp-norm corruptions (Siedel, Shao, Vock & Morozov, arXiv 2305.05400) and Gaussian noise.
 
 The radii of the paper are in :mod:`robust_jax.core.lp_tables`. Like the paper's code, noise is not rounded to 8 bits,
 so that changes below 1/255 count. Unlike it, every image has noise of its own.

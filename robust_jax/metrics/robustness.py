@@ -1,4 +1,4 @@
-"""Summaries of errors under corruption (Siebert, Mohri & Oeste, arXiv 2305.05400, section 4)."""
+"""Summaries of errors under corruption (Siedel, Shao, Vock & Morozov, arXiv 2305.05400, section 4)."""
 
 from __future__ import annotations
 

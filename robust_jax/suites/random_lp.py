@@ -39,7 +39,7 @@ class RandomLp:
     case.
 
     References:
-        Siebert, Mohri & Oeste, arXiv 2305.05400, section 4.
+        Siedel, Shao, Vock & Morozov, arXiv 2305.05400, section 4.
     """
 
     table: str = "cifar"
