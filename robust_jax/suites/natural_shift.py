@@ -1,0 +1,245 @@
+"""Other data sets of the same classes: accuracy lost to a natural shift (arXiv 2007.00644)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_jax import config, metrics
+from robust_jax import data as data_room
+from robust_jax.core.checks import check_choice, nearest
+from robust_jax.metrics import Interval
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.clean import clean_table
+from robust_jax.suites.relabelled import Relabelled
+from robust_jax.suites.store import CaseStore, Table, digest, identity
+from robust_jax.types import Evaluation, Images, LogitsFn, PRNGKey, Row
+
+NAME = "natural_shift"
+SUBSETS = ("named", "present")
+# Resampled apart from the clean examples, of which they are independent.
+SHIFT_SEED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class NaturalShift:
+    r"""Errors on other data sets, on the clean test images of the same classes, and what is lost between them.
+
+    The predictor chooses among the classes of a set only, so that a model of ImageNet's 1,000 classes is asked about
+    the 200 of ImageNet-A or -R; then it is asked the same about the clean images of these classes. Classes are mapped
+    by name, see :func:`~robust_jax.data.map_classes`. With the accuracies :math:`a_1` on the clean subset and
+    :math:`a_2` on the set there are rows of the accuracy drop :math:`a_1 - a_2` and of the relative drop
+    :math:`(a_1 - a_2) / a_1`, for every set and as a mean over sets. Effective robustness needs several models, and is
+    in the report of several runs.
+
+    Raises:
+        ValueError: if there are no sets, or ``subset`` or a name in ``class_maps`` is unknown.
+
+    References:
+        Taori et al., arXiv 2007.00644, sections 2 and 3.
+    """
+
+    sets: dict[str, Any]
+    """Data sets by the name that rows give them; their test splits are used."""
+    class_maps: dict[str, dict[str, str | None]] = dataclasses.field(default_factory=dict)
+    """By set: the model's name for classes that the set calls otherwise; None leaves a class out."""
+    subset: str = "named"
+    """What is chosen among: ``named``, the classes that the set names; ``present``, those it has examples of, for
+    sets that name all and hold fewer, as TFDS's imagenet_a and imagenet_r."""
+
+    def __post_init__(self):
+        if not self.sets:
+            raise ValueError("Expected one data set or more in sets, got none.")
+        check_choice("subset", self.subset, SUBSETS)
+        for name in self.class_maps:
+            if name not in self.sets:
+                raise ValueError(f"Unknown set {name!r} in class_maps.{nearest(name, self.sets)}")
+
+    def __hash__(self):
+        # A dict has no hash of its own; the text is canonical.
+        return hash(config.to_json(self))
+
+    @property
+    def num_cases(self) -> int:
+        return 2 * len(self.sets)
+
+    def rows(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        *,
+        store: CaseStore | None = None,
+        labels: RowLabels = RowLabels(),
+        advance: Callable[[], None] = lambda: None,
+    ) -> Iterator[Row]:
+        """Yields each set's rows when it is done, then the means over sets; all with 95 % bootstrap intervals.
+
+        A set and the clean images are resampled independently of each other.
+
+        Args:
+            key: not used.
+            predictor: any logits function, with a logit for each class of ``data``.
+            data: the clean examples.
+            store: where finished cases are kept and looked for.
+            labels: of the rows.
+            advance: called after every set, and after its clean subset.
+
+        Raises:
+            ValueError: if a set's classes are not the model's (those missing are named), its images have another shape
+                than the clean ones, or no clean example is of its classes.
+        """
+        del key
+        store = store or CaseStore()
+        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
+        # Before hours are spent on the sets that come first.
+        shifted = {name: self._prepare(name, data) for name in self.sets}
+        drops = []
+        for name, (evaluation, classes) in shifted.items():
+            table, subset, chosen = self._tables(name, predictor, data, evaluation, classes, store, advance)
+            yield from metric_rows(table, **columns, case=name)
+            count = len(subset["error"])
+            error = metrics.bootstrap_interval(subset["error"])
+            yield make_row("clean_error", error, count, **columns, case=name)
+            yield make_row("num_classes", _exact(chosen), len(table["error"]), **columns, case=name)
+            drops.append(_Drop.of(subset["error"], table["error"]))
+            for metric, interval in drops[-1].intervals().items():
+                yield make_row(metric, interval, len(table["error"]), **columns, case=name)
+        total = sum(evaluation.num_examples for evaluation, _ in shifted.values())
+        for metric, interval in _mean_intervals(drops).items():
+            yield make_row(metric, interval, total, **columns, case="all")
+
+    def _prepare(self, name: str, data: Evaluation) -> tuple[Evaluation, Int[np.ndarray, "m"]]:
+        """The set, and the model's class for each of its own."""
+        source = self.sets[name].load("test")
+        renamed = self.class_maps.get(name, {})
+        classes = data_room.map_classes(source.class_names, data.class_names, renamed=renamed, where=name)
+        if tuple(source.image_shape) != tuple(data.image_shape):
+            raise ValueError(
+                f"Expected images of shape {tuple(data.image_shape)}, as in {data.name}, in {name}, got "
+                f"{tuple(source.image_shape)}."
+            )
+        return data_room.evaluation(source, batch_size=data.batch_size, mesh=data.mesh, resident=False), classes
+
+    def _tables(
+        self,
+        name: str,
+        predictor: LogitsFn,
+        data: Evaluation,
+        evaluation: Evaluation,
+        classes: Int[np.ndarray, "m"],
+        store: CaseStore,
+        advance: Callable[[], None],
+    ) -> tuple[Table, Table, int]:
+        """Measures of the set and of the clean examples of its classes, and the number of classes chosen among."""
+        folder = f"{NAME}_{digest(identity(evaluation), config.to_json(self.sets[name]), classes.tolist())}"
+        known = self._known(data, evaluation, classes, store, folder)
+        chosen = digest(identity(data), known.tolist())
+        restricted = jax.tree_util.Partial(_restrict, as_predictor(predictor), jnp.asarray(known))
+
+        def measured(examples: Evaluation, mapping: np.ndarray, folder: str, case: str) -> Table:
+            table = store.get(folder, case)
+            if table is None:
+                table = run_case(partial(measure_batch, restricted), Relabelled(examples, mapping))
+                store.put(folder, case, table)
+            if len(table["error"]) == 0:
+                raise ValueError(f"No example of {examples.name} is of the classes of {name}.")
+            advance()
+            return table
+
+        shifted = measured(evaluation, classes, folder, f"among {chosen}")
+        if known.all():
+            clean = clean_table(predictor, data, store)
+            advance()
+        else:
+            # Sets of the same classes share it.
+            mapping = np.where(known, np.arange(data.num_classes), -1)
+            clean = measured(data, mapping, f"{NAME}_clean_{digest(identity(data))}", f"among {chosen}")
+        return shifted, clean, int(known.sum())
+
+    def _known(
+        self, data: Evaluation, evaluation: Evaluation, classes: Int[np.ndarray, "m"], store: CaseStore, folder: str
+    ) -> Bool[np.ndarray, "k"]:
+        """Which of the model's classes are chosen among."""
+        if self.subset == "named":
+            return np.isin(np.arange(data.num_classes), classes)
+        table = store.get(folder, "present")
+        if table is None:
+            table = {"present": _present(evaluation, classes, data.num_classes)}
+            store.put(folder, "present", table)
+        return table["present"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Drop:
+    """Accuracies on the clean subset and under shift, and resampled ones."""
+
+    clean: float
+    shifted: float
+    resampled_clean: Float[np.ndarray, "resamples"]
+    resampled_shifted: Float[np.ndarray, "resamples"]
+
+    @classmethod
+    def of(cls, clean_errors: Float[np.ndarray, "n"], shifted_errors: Float[np.ndarray, "m"]) -> _Drop:
+        clean, shifted = (1 - np.asarray(errors, np.float64) for errors in (clean_errors, shifted_errors))
+        return cls(
+            clean.mean(),
+            shifted.mean(),
+            metrics.bootstrap_means(clean[:, None])[:, 0],
+            metrics.bootstrap_means(shifted[:, None], seed=SHIFT_SEED)[:, 0],
+        )
+
+    def values(self) -> Mapping[str, tuple[float, Float[np.ndarray, "resamples"]]]:
+        """Value and resampled values of each metric."""
+        pairs = ((self.clean, self.shifted), (self.resampled_clean, self.resampled_shifted))
+        drops = [clean - shifted for clean, shifted in pairs]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            relative = [np.divide(drop, clean) for drop, (clean, _) in zip(drops, pairs, strict=True)]
+        return {"accuracy_drop": tuple(drops), "relative_accuracy_drop": tuple(relative)}
+
+    def intervals(self) -> dict[str, Interval]:
+        """With percentile intervals."""
+        return {metric: _percentiles(*pair) for metric, pair in self.values().items()}
+
+
+def _mean_intervals(drops: list[_Drop]) -> dict[str, Interval]:
+    """Means over sets. The clean subsets share their examples; each set's intervals are resampled on their own."""
+    errors = (1 - np.mean([d.shifted for d in drops]), 1 - np.mean([d.resampled_shifted for d in drops], axis=0))
+    found = {"mean_error": _percentiles(*errors)}
+    for metric in drops[0].values():
+        values, resampled = zip(*(drop.values()[metric] for drop in drops), strict=True)
+        found[f"mean_{metric}"] = _percentiles(np.mean(values), np.mean(resampled, axis=0))
+    return found
+
+
+def _percentiles(value: float, resampled: Float[np.ndarray, "resamples"]) -> Interval:
+    low, high = np.quantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).all() else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high))
+
+
+def _exact(value: float) -> Interval:
+    return Interval(float(value), np.nan, np.nan)
+
+
+def _restrict(predictor: LogitsFn, known: Bool[Array, "k"], images: Images) -> Float[Array, "b k"]:
+    """Logits, those of other classes -inf: an argument that passes through jit, so that sets share one program."""
+    logits = predictor(images)
+    if logits.shape[-1:] != known.shape:
+        raise ValueError(f"Expected {known.shape[0]} logits, one for each class of the data, got {logits.shape[-1]}.")
+    return jnp.where(known[None, :], logits, -jnp.inf)
+
+
+def _present(evaluation: Evaluation, classes: Int[np.ndarray, "m"], num_classes: int) -> Bool[np.ndarray, "k"]:
+    """Which of the model's classes the set has examples of."""
+    found = np.zeros(num_classes, bool)
+    for batch in Relabelled(evaluation, classes).batches():
+        labels, mask = to_host((batch.label, batch.mask))
+        found[labels[mask]] = True
+    return found
