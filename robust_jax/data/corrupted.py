@@ -54,23 +54,19 @@ class CorruptedArrays:
             ValueError: if an array is not as it should be, naming its file.
         """
         check_test(split, self.name)
-        folder, file = Path(self.path), Path(self.path) / f"{self.corruption}.npy"
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"No data folder {folder}.{_hint(folder.name, (path.name for path in folder.parent.glob('*/')))}"
-            )
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"{folder} has no corruption {self.corruption!r}.{_hint(self.corruption, _arrays(folder))}"
-            )
+        folder = existing_folder(Path(self.path))
+        names = [path.stem for path in folder.glob("*.npy") if path.name != LABELS]
+        if self.corruption not in names:
+            raise _unknown(folder, self.corruption, names)
+        file = folder / f"{self.corruption}.npy"
         images = _map(file)
         if images.ndim != 4 or images.dtype != np.uint8 or len(images) % NUM_SEVERITIES or not len(images):
             raise ValueError(f"Expected uint8 images [5 n, h, w, c] in {file}, got {images.dtype} {images.shape}.")
         count = len(images) // NUM_SEVERITIES
         start = (self.severity - 1) * count
-        labels = _labels(folder / LABELS, count)[start : start + count]
-        reader = _MappedReader(str(file), images, labels, start)
-        class_names = self.class_names or tuple(str(i) for i in range(int(_labels(folder / LABELS, count).max()) + 1))
+        labels = _labels(folder / LABELS, count)
+        class_names = self.class_names or tuple(str(i) for i in range(int(labels.max()) + 1))
+        reader = _MappedReader(str(file), images, labels[start : start + count], start)
         source = Source(
             self.name, split, class_names, images.shape[1:], reader, np.arange(count), reader.many, threaded=False
         )
@@ -217,10 +213,6 @@ def _labels(file: Path, count: int) -> np.ndarray:
     if labels.min() < 0:
         raise ValueError(f"Expected labels >= 0 in {file}, got {labels.min()}.")
     return np.asarray(labels, np.int32)
-
-
-def _arrays(folder: Path) -> list[str]:
-    return [path.stem for path in folder.glob("*.npy") if path.name != LABELS]
 
 
 def _unknown(folder: Path, corruption: str, valid: Sequence[str]) -> FileNotFoundError:
