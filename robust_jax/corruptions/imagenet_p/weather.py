@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_jax.core.random_words import random_normal
-from robust_jax.corruptions.imagenet_c.blur import motion_blur, zoom_positions
+from robust_jax.corruptions.imagenet_c.blur import zoom_positions
 from robust_jax.corruptions.imagenet_c.colour import brighten
 from robust_jax.corruptions.imagenet_c.spatter import WATER, scaled_table, water_map
 from robust_jax.corruptions.imagenet_p.base import PerturbationSequence
+from robust_jax.corruptions.imagenet_p.blur import turning_blur
 from robust_jax.images.colour import LUMA, grey
 from robust_jax.images.filters import gaussian_blur
 from robust_jax.images.quantise import quantise
@@ -69,11 +70,8 @@ class SnowSequence(PerturbationSequence):
         whitened, flakes = state
         _, _, _, radius, sigma = self.table(SNOW, whitened.shape)
         scale = self.scale(whitened.shape)
-        taps = 2 * math.ceil(radius * scale) + 1
-        first, step = SNOW_ANGLE
-        layer = motion_blur(
-            flakes, first + step * frame, jnp.float32(sigma * scale), taps, max_taps=taps, centred=self.clean
-        )
+        angles = SNOW_ANGLE[0] + SNOW_ANGLE[1] * np.arange(self.num_frames(whitened.shape))
+        layer = turning_blur(flakes, frame, angles, radius * scale, sigma * scale, centred=self.clean)
         layer = layer if self.clean else quantise(layer, "round_u8")
         return whitened + layer + layer[::-1, ::-1]
 
