@@ -3,8 +3,9 @@
 The paper's own defence that needs neither more data nor another network is histogram equalisation of every image, in
 training and in testing. Beside it stands training with noise of the L0, L2 and Linf norms (arXiv 2305.05400).
 
-Corruptions are made on the device, anew for every run and the same for all of them. At `small` scale every run trains
-a published CIFAR-10 ResNet-20 on for one pass over 20,000 images and is tested on 500; at `paper` scale it starts
+Beside the corruptions of ImageNet-C stand the films of CIFAR-10-P, along which predictions should not flip. All are
+made on the device, anew for every run and the same for all of them. At `small` scale every run trains
+a published CIFAR-10 ResNet-20 on for one pass over 20,000 images and is tested on 300; at `paper` scale it starts
 from nothing.
 """
 
@@ -40,8 +41,12 @@ def defences(network: Any, tiles: tuple[int, int]) -> dict[str, tuple[Any, Any]]
     }
 
 
-def evaluation(**kwargs: Any) -> dict[str, Any]:
-    return {"clean": suites.Clean(), "common_corruptions": suites.CommonCorruptions(**kwargs)}
+def evaluation(perturbations: tuple[str, ...] = ("auto",), **kwargs: Any) -> dict[str, Any]:
+    return {
+        "clean": suites.Clean(),
+        "common_corruptions": suites.CommonCorruptions(**kwargs),
+        "perturbations": suites.Perturbations(names=perturbations),
+    }
 
 
 def smoke() -> dict[str, train.Experiment]:
@@ -54,7 +59,7 @@ def smoke() -> dict[str, train.Experiment]:
             optimiser=train.Sgd(learning_rate=0.1, nesterov=True),
             epochs=4,
             batch_size=64,
-            suites=evaluation(names=SMOKE_CORRUPTIONS, severities=(1, 3, 5)),
+            suites=evaluation(("brightness", "translate"), names=SMOKE_CORRUPTIONS, severities=(1, 3, 5)),
         )
         for name, (model, noise) in defences(models.WideResNet(depth=10, width=1), tiles=(1, 1)).items()
     }
@@ -65,7 +70,7 @@ def small() -> dict[str, train.Experiment]:
     network = models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     return {
         name: train.Experiment(
-            data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=20_000, num_test=500),
+            data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=20_000, num_test=300),
             model=model,
             initial=f"{SHARED}/weights/cifar_resnet20.safetensors",
             augmentation=augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip(), noise)),

@@ -32,6 +32,8 @@ COLUMNS = (
     Column("mean error 19 %", "common_corruptions", "all", "mean_error_19", 100, 2),
     Column("mean error %", "common_corruptions", "all", "mean_error", 100, 2),
     Column("mCE (AlexNet) %", "common_corruptions", "all", "mCE_AlexNet", 100, 1),
+    Column("mean flips %", "perturbations", "all", "mean_flip_probability", 100, 2),
+    Column("mFR (AlexNet) %", "perturbations", "all", "mFR_AlexNet", 100, 1),
     Column("C-bar error %", "corruptions_bar", "all", "mean_error", 100, 2),
     Column("C-bar − C %", "corruptions_bar", "all", "mean_error_bar_minus_15", 100, 2),
     Column("error C and C-bar %", "interventions", "all", "mean_error", 100, 2),

@@ -7,6 +7,9 @@ from robust_jax.suites.common_corruptions import CommonCorruptions
 from robust_jax.suites.corruptions_bar import CorruptionsBar
 from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.interventions import Interventions
+from robust_jax.suites.natural_shift import NaturalShift
+from robust_jax.suites.perturbations import Perturbations
+from robust_jax.suites.published_corruptions import PublishedCorruptions
 from robust_jax.suites.random_lp import RandomLp
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.store import CaseStore
@@ -18,6 +21,9 @@ __all__ = [
     "CommonCorruptions",
     "CorruptionsBar",
     "Interventions",
+    "NaturalShift",
+    "Perturbations",
+    "PublishedCorruptions",
     "RandomLp",
     "RowLabels",
     "Samples",
