@@ -12,6 +12,7 @@ from robust_jax import config as configs_module
 from robust_jax.core.files import write_atomically
 from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
 from robust_jax.report.plots import error_curves, reliability_diagram, sample_grid
+from robust_jax.report.shift_plots import effective_robustness_plot, effective_robustness_table
 from robust_jax.report.tables import Runs, comparison_cells
 from robust_jax.types import Row
 
@@ -49,6 +50,11 @@ HEAT_MAP_CAPTION = "Error in % under each corruption at each severity."
 CALIBRATION_CAPTION = (
     "Accuracy against confidence, in bins; on the dashed line confidence equals accuracy. "
     "Bars are 95 % intervals, larger marks stand for more examples."
+)
+SHIFT_CAPTION = (
+    "Accuracy under shift against accuracy on clean images, on axes of logits. Round marks are standard models, to "
+    "which the line is fitted; what lies above it is effectively robust. On the dashed line nothing is lost. "
+    "Bars are 95 % intervals."
 )
 SAMPLES_CAPTION = "What is predicted, and its confidence; red is wrong. The true class is at the left."
 
@@ -101,6 +107,7 @@ def _plots(runs: Runs) -> list[str]:
         _figure("Error under random noise", error_curves(runs), CURVES_CAPTION, "curves"),
         _figure("Error by severity", severity_curves(runs), SEVERITY_CAPTION, "curves"),
         _figure("Corruption and severity", severity_heat_map(runs), HEAT_MAP_CAPTION),
+        _figure("Effective robustness", effective_robustness_plot(runs), SHIFT_CAPTION, "curves") + _effective(runs),
         _figure("Calibration", reliability_diagram(runs), CALIBRATION_CAPTION),
     ]
 
@@ -138,6 +145,22 @@ def _table(runs: Runs) -> str:
         for name, row in cells.items()
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _effective(runs: Runs) -> str:
+    found = effective_robustness_table(runs)
+    if not found:
+        return ""
+    titles = ("shift", "run", "clean accuracy %", "under shift %", "effective robustness", "relative robustness")
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = ""
+    for line in found:
+        changes = ("–" if value is None else f"{100 * value:+.2f}" for value in (line.effective, line.relative))
+        accuracies = (f"{100 * value:.2f}" for value in (line.clean_accuracy, line.shifted_accuracy))
+        cells = (line.shift, line.run, *accuracies, *changes)
+        body += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    table = f'<table class="cases"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return _details("As a table, in points", f'<div class="wide">{table}</div>')
 
 
 def _differences(configs: Mapping[str, Mapping[str, Any]]) -> str:

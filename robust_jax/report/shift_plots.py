@@ -1,0 +1,173 @@
+"""Robustness of several runs beyond what their accuracy explains (Taori et al., arXiv 2007.00644)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robust_jax import metrics
+from robust_jax.metrics import Baseline
+from robust_jax.report.plots import SOFT, STYLE, Runs, colours, plain, svg
+from robust_jax.types import Row
+
+STANDARD = "standard"
+# Suites whose mean error is a shift of its own, by the metrics that hold it, the first that is there.
+MEANS = {
+    "common_corruptions": ("mean_error_15", "mean_error"),
+    "corruptions_bar": ("mean_error",),
+    "interventions": ("mean_error",),
+}
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+COLUMNS = 3
+
+
+class Pair(NamedTuple):
+    """Rows of the error on clean examples and under one shift."""
+
+    clean: Row
+    shifted: Row
+
+
+class Effective(NamedTuple):
+    """Effective and relative robustness of one run under one shift; None without a line or a first run."""
+
+    shift: str
+    run: str
+    clean_accuracy: float
+    shifted_accuracy: float
+    effective: float | None
+    relative: float | None
+
+
+def effective_robustness_plot(runs: Runs) -> str | None:
+    """Accuracy under shift against clean accuracy on logit axes, a panel for each shift and a point for each run.
+
+    The line is fitted to standard models, the runs whose names begin with ``standard``, where there are two or more of
+    differing accuracy; above it is effective robustness. Dashed, no loss. Bars are 95 % intervals.
+
+    None if there are no two runs on a natural shift, nor a line for corruptions.
+    """
+    panels = _panels(runs)
+    if not panels:
+        return None
+    with matplotlib.rc_context(STYLE):
+        columns = min(COLUMNS, len(panels))
+        lines = -(-len(panels) // columns)
+        figure = Figure(figsize=(3.5 * columns, 3.3 * lines + 0.3), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False)
+        shades = dict(zip(runs, colours(len(runs)), strict=True))
+        for axis, (shift, pairs) in zip(axes.flat, panels.items(), strict=False):
+            _draw_panel(axis, pairs, _line(pairs), shades)
+            axis.set_title(plain(shift))
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("accuracy under shift %")
+        for axis in axes[-1]:
+            axis.set_xlabel("clean accuracy %")
+        handles = {
+            label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=min(5, len(handles)))
+        return svg(figure, "effective-robustness")
+
+
+def effective_robustness_table(runs: Runs) -> list[Effective]:
+    """Every run under every shift that is plotted; relative to the first run."""
+    found = []
+    for shift, pairs in _panels(runs).items():
+        line, baseline = _line(pairs), pairs.get(next(iter(runs)))
+        for name, pair in pairs.items():
+            clean, shifted = 1 - pair.clean.value, 1 - pair.shifted.value
+            inside = _inside(pair)[0]
+            effective = None if line is None else float(metrics.effective_robustness(inside, shifted, line))
+            relative = None
+            if baseline is not None:
+                relative = float(metrics.relative_robustness(shifted, 1 - baseline.shifted.value))
+            found.append(Effective(shift, name, clean, shifted, effective, relative))
+    return found
+
+
+def shift_pairs(rows: Sequence[Row]) -> dict[str, Pair]:
+    """Errors on clean examples and under every shift that a run was tested on."""
+    found = {(row.suite, row.case, row.metric): row for row in rows}
+    pairs = {}
+    for (suite, case, metric), row in found.items():
+        if (suite, metric) == ("natural_shift", "clean_error"):
+            pairs[case] = Pair(row, found[suite, case, "error"])
+    clean = found.get(("clean", "clean", "error"))
+    for suite, names in MEANS.items():
+        means = [found[suite, "all", name] for name in names if (suite, "all", name) in found]
+        if clean is not None and means:
+            pairs[suite.replace("_", " ")] = Pair(clean, means[0])
+    return pairs
+
+
+def _panels(runs: Runs) -> dict[str, dict[str, Pair]]:
+    """By shift and run; corruptions, which other figures show, only where there is a line."""
+    pairs = {name: shift_pairs(rows) for name, rows in runs.items()}
+    panels = {}
+    for shift in dict.fromkeys(shift for run in pairs.values() for shift in run):
+        panel = {name: run[shift] for name, run in pairs.items() if shift in run}
+        natural = any(pair.shifted.suite == "natural_shift" for pair in panel.values())
+        if len(panel) > 1 and (natural or _line(panel) is not None):
+            panels[shift] = panel
+    return panels
+
+
+def _line(pairs: Mapping[str, Pair]) -> Baseline | None:
+    points = np.array([_inside(pair) for name, pair in pairs.items() if name.rsplit("/")[-1].startswith(STANDARD)])
+    if len(points) < 2 or len(np.unique(points[:, 0])) < 2:
+        return None
+    return metrics.fit_baseline(points[:, 0], points[:, 1])
+
+
+def _inside(pair: Pair) -> tuple[float, float]:
+    """Accuracies, half an example away from 0 and 1, whose logits are infinite."""
+    return tuple(_clip(1 - row.value, row) for row in pair)
+
+
+def _clip(accuracy: float, row: Row) -> float:
+    margin = 0.5 / row.count
+    return float(np.clip(accuracy, margin, 1 - margin))
+
+
+def _draw_panel(axis: Axes, pairs: Mapping[str, Pair], line: Baseline | None, shades: Mapping[str, str]) -> None:
+    points = np.array([_inside(pair) for pair in pairs.values()])
+    axis.set_xscale("logit")
+    axis.set_yscale("logit")
+    for (name, pair), (x, y) in zip(pairs.items(), points, strict=True):
+        bars = [np.abs(np.array([_bounds(row)]).T - at) for row, at in zip(pair, (x, y), strict=True)]
+        marker = "o" if name.rsplit("/")[-1].startswith(STANDARD) else "D"
+        axis.errorbar(
+            x, y, xerr=bars[0], yerr=bars[1], fmt=marker, color=shades[name], markersize=5, elinewidth=0.8,
+            label=plain(name),
+        )  # fmt: skip
+    limits = [_limits(points[:, i]) for i in range(2)]
+    x = 1 / (1 + np.exp(-np.linspace(*(np.log(p / (1 - p)) for p in limits[0]), 50)))
+    axis.plot(x, x, "--", color=SOFT, linewidth=1)
+    if line is not None:
+        axis.plot(x, line(x), color=SOFT, linewidth=1.2, label="fit to standard models")
+    axis.set(xlim=limits[0], ylim=limits[1])
+    for which, (low, high) in zip((axis.xaxis, axis.yaxis), limits, strict=True):
+        shown = [tick for tick in TICKS if low <= tick <= high]
+        which.set_ticks(shown, [f"{100 * tick:g}" for tick in shown])
+        which.set_ticks([], minor=True)
+    axis.grid()
+
+
+def _bounds(row: Row) -> tuple[float, float]:
+    """Of the accuracy."""
+    low, high = (row.value if bound is None else bound for bound in (row.low, row.high))
+    return _clip(1 - high, row), _clip(1 - low, row)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Half a unit of logits around the points."""
+    logits = np.log(values / (1 - values))
+    return tuple(float(1 / (1 + np.exp(-edge))) for edge in (logits.min() - 0.5, logits.max() + 0.5))
