@@ -18,9 +18,11 @@ format: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-test
+bench: .venv/installed-bench
 	$(BIN)/python benchmarks/lp_sampling.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/corruptions.py
+	$(BIN)/python benchmarks/corruption_suite.py
 
 clean:
 	rm -rf .venv
@@ -37,3 +39,7 @@ clean:
 .venv/installed-test: setup.py .venv/bin/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[test]"
 	touch $@ .venv/installed
+
+.venv/installed-bench: setup.py .venv/bin/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[test,bench]"
+	touch $@ .venv/installed .venv/installed-test

@@ -47,6 +47,8 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2"],
         "prepare": ["tensorflow"],
         "colab": COLAB,
+        # What benchmarks/corruptions.py compares with; imagecorruptions imports pkg_resources.
+        "bench": ["imagecorruptions>=1.1.2", "opencv-python-headless>=4.6", "scikit-image>=0.24", "setuptools<81"],
         "test": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9", "chex>=0.1.92", *COLAB],
     },
     entry_points={"console_scripts": ["robust-jax = robust_jax.__main__:main"]},
