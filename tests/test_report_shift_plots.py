@@ -1,5 +1,6 @@
 """Effective robustness as plotted and tabled, against the line of models whose robustness is known."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -96,6 +97,17 @@ def test_corruptions_are_a_shift_where_there_is_a_line():
     assert {entry.shift for entry in effective_robustness_table(runs)} == {"common corruptions"}
     assert "common corruptions" in effective_robustness_plot(runs)
     assert effective_robustness_plot({"standard": runs["standard_0"], "c2": runs["standard_1"]}) is None
+
+
+def test_models_of_different_data_have_lines_of_their_own(runs):
+    for name in ("standard_0", "standard_1"):
+        others = [dataclasses.replace(r, dataset="drawings", value=r.value / 2) for r in runs[name]]
+        runs[f"{name}_drawings"] = others
+    table = effective_robustness_table(runs)
+    shifts = {f"{shift} ({dataset})" for shift in ("new photos", "sketches") for dataset in ("photos", "drawings")}
+    assert {entry.shift for entry in table} == shifts
+    standard = [entry for entry in table if entry.shift == "new photos (photos)" and entry.run.startswith("standard")]
+    assert [entry.effective for entry in standard] == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 def test_perfect_and_hopeless_runs_are_drawn():

@@ -8,6 +8,7 @@ from robust_jax.data.evaluation import Evaluation, evaluation
 from robust_jax.data.folder import ClassFolder, ImageFolder
 from robust_jax.data.order import epoch_order
 from robust_jax.data.pipeline import train_feed
+from robust_jax.data.resized import Resized
 from robust_jax.data.source import Source
 from robust_jax.data.tfds import Tfds
 
@@ -21,6 +22,7 @@ __all__ = [
     "Evaluation",
     "ImageFolder",
     "Npz",
+    "Resized",
     "Source",
     "Tfds",
     "epoch_order",

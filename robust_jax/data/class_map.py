@@ -11,6 +11,7 @@ from robust_jax.core.checks import nearest
 
 # Missing classes that an error names before it only counts them.
 NAMED = 5
+OTHERS = "*"
 
 
 def map_classes(
@@ -25,21 +26,26 @@ def map_classes(
         names: of the set's classes.
         known: of the model's classes, in the order of its logits.
         renamed: the model's name for a class of the set that is called otherwise there; None leaves the class out.
+            Several may become one, as breeds become the dog of CIFAR-10. ``"*"`` is every class of a name unknown to
+            the model that is not in here.
         where: the set, for errors.
 
     Raises:
         ValueError: naming the classes of the set that the model does not have, with the nearest; or a name in
-            ``renamed`` that the set has not; or if two classes are the same one.
+            ``renamed`` that the set has not.
     """
     for name in renamed:
-        if name not in names:
+        if name not in (*names, OTHERS):
             raise ValueError(f"Unknown class {name!r} of {where} in class_maps.{nearest(name, names)}")
     index = {name: i for i, name in enumerate(known)}
     if _numbers(names) and not _numbers(known):
         index |= {str(i): i for i in range(len(known))}
     elif _numbers(known) and not _numbers(names) and len(names) == len(known):
         index |= {name: i for i, name in enumerate(names)}
-    wanted = [renamed.get(name, name) for name in names]
+    wanted = [
+        renamed[OTHERS] if OTHERS in renamed and name not in index | renamed else renamed.get(name, name)
+        for name in names
+    ]
     missing = [name for name in wanted if name is not None and name not in index]
     if missing:
         shown = ", ".join(map(repr, missing[:NAMED])) + (f" and {len(missing) - NAMED} more" if missing[NAMED:] else "")
@@ -47,12 +53,7 @@ def map_classes(
             f"{where} has {len(missing)} of {len(names)} classes that the model does not have: {shown}."
             f"{_hint(missing[0], known)}"
         )
-    found = np.array([-1 if name is None else index[name] for name in wanted], np.int32)
-    kept = found[found >= 0]
-    if len(np.unique(kept)) < len(kept):
-        twice = known[int(np.flatnonzero(np.bincount(kept) > 1)[0])]
-        raise ValueError(f"Expected one class of {where} for each of the model's, got several for {twice!r}.")
-    return found
+    return np.array([-1 if name is None else index[name] for name in wanted], np.int32)
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -34,14 +34,14 @@ class Pair(NamedTuple):
 
 
 class Effective(NamedTuple):
-    """Effective and relative robustness of one run under one shift; None without a line or a first run."""
+    """Effective and relative robustness of one run under one shift; effective is None where there is no line."""
 
     shift: str
     run: str
     clean_accuracy: float
     shifted_accuracy: float
     effective: float | None
-    relative: float | None
+    relative: float
 
 
 def effective_robustness_plot(runs: Runs) -> str | None:
@@ -78,17 +78,15 @@ def effective_robustness_plot(runs: Runs) -> str | None:
 
 
 def effective_robustness_table(runs: Runs) -> list[Effective]:
-    """Every run under every shift that is plotted; relative to the first run."""
+    """Every run under every shift that is plotted; relative to the first run that is there."""
     found = []
     for shift, pairs in _panels(runs).items():
-        line, baseline = _line(pairs), pairs.get(next(iter(runs)))
+        line, baseline = _line(pairs), next(iter(pairs.values()))
         for name, pair in pairs.items():
             clean, shifted = 1 - pair.clean.value, 1 - pair.shifted.value
             inside = _inside(pair)[0]
             effective = None if line is None else float(metrics.effective_robustness(inside, shifted, line))
-            relative = None
-            if baseline is not None:
-                relative = float(metrics.relative_robustness(shifted, 1 - baseline.shifted.value))
+            relative = float(metrics.relative_robustness(shifted, 1 - baseline.shifted.value))
             found.append(Effective(shift, name, clean, shifted, effective, relative))
     return found
 
@@ -110,13 +108,17 @@ def shift_pairs(rows: Sequence[Row]) -> dict[str, Pair]:
 
 def _panels(runs: Runs) -> dict[str, dict[str, Pair]]:
     """By shift and run; corruptions, which other figures show, only where there is a line."""
-    pairs = {name: shift_pairs(rows) for name, rows in runs.items()}
+    found: dict[tuple[str, str], dict[str, Pair]] = {}
+    for name, rows in runs.items():
+        for shift, pair in shift_pairs(rows).items():
+            found.setdefault((shift, pair.clean.dataset), {})[name] = pair
     panels = {}
-    for shift in dict.fromkeys(shift for run in pairs.values() for shift in run):
-        panel = {name: run[shift] for name, run in pairs.items() if shift in run}
-        natural = any(pair.shifted.suite == "natural_shift" for pair in panel.values())
-        if len(panel) > 1 and (natural or _line(panel) is not None):
-            panels[shift] = panel
+    for (shift, dataset), pairs in found.items():
+        natural = any(pair.shifted.suite == "natural_shift" for pair in pairs.values())
+        if len(pairs) > 1 and (natural or _line(pairs) is not None):
+            # Models of several data sets have a line on each.
+            several = sum(other == shift for other, _ in found) > 1
+            panels[f"{shift} ({dataset})" if several else shift] = pairs
     return panels
 
 

@@ -49,7 +49,8 @@ class NaturalShift:
     sets: dict[str, Any]
     """Data sets by the name that rows give them; their test splits are used."""
     class_maps: dict[str, dict[str, str | None]] = dataclasses.field(default_factory=dict)
-    """By set: the model's name for classes that the set calls otherwise; None leaves a class out."""
+    """By set: the model's name for classes that the set calls otherwise; None leaves a class out, ``"*"`` is every
+    class of an unknown name that is not listed."""
     subset: str = "named"
     """What is chosen among: ``named``, the classes that the set names; ``present``, those it has examples of, for
     sets that name all and hold fewer, as TFDS's imagenet_a and imagenet_r."""
