@@ -102,20 +102,19 @@ class NaturalShift:
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
         # Before hours are spent on the sets that come first.
         shifted = {name: self._prepare(name, data) for name in self.sets}
-        drops = []
+        drops, count = [], 0
         for name, (evaluation, classes) in shifted.items():
             table, subset, chosen = self._tables(name, predictor, data, evaluation, classes, store, advance)
             yield from metric_rows(table, **columns, case=name)
-            count = len(subset["error"])
             error = metrics.bootstrap_interval(subset["error"])
-            yield make_row("clean_error", error, count, **columns, case=name)
+            yield make_row("clean_error", error, len(subset["error"]), **columns, case=name)
             yield make_row("num_classes", _exact(chosen), len(table["error"]), **columns, case=name)
+            count += len(table["error"])
             drops.append(_Drop.of(subset["error"], table["error"]))
             for metric, interval in drops[-1].intervals().items():
                 yield make_row(metric, interval, len(table["error"]), **columns, case=name)
-        total = sum(evaluation.num_examples for evaluation, _ in shifted.values())
         for metric, interval in _mean_intervals(drops).items():
-            yield make_row(metric, interval, total, **columns, case="all")
+            yield make_row(metric, interval, count, **columns, case="all")
 
     def _prepare(self, name: str, data: Evaluation) -> tuple[Evaluation, Int[np.ndarray, "m"]]:
         """The set, and the model's class for each of its own."""
