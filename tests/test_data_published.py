@@ -280,6 +280,7 @@ def test_there_is_nothing_to_train_on(arrays):
         (np.array([{}] * 5), np.zeros(5, int), r"Cannot read array .*fog\.npy"),
         (np.zeros((10, 4, 4, 3), np.uint8), np.zeros(3, int), "Expected 2 or 10 integer labels"),
         (np.zeros((10, 4, 4, 3), np.uint8), np.full(10, -1), "labels >= 0"),
+        (np.zeros((10, 4, 4, 3), np.uint8), np.arange(10), "Expected the same 2 labels five times over"),
         (np.zeros((10, 4, 4, 3), np.uint8), None, r"has no labels\.npy"),
     ],
 )

@@ -210,6 +210,8 @@ def _labels(file: Path, count: int) -> np.ndarray:
     if labels.shape != (NUM_SEVERITIES * count,) or not np.issubdtype(labels.dtype, np.integer):
         expected = f"{count} or {NUM_SEVERITIES * count}"
         raise ValueError(f"Expected {expected} integer labels in {file}, got {labels.dtype} {labels.shape}.")
+    if (labels.reshape(NUM_SEVERITIES, count) != labels[:count]).any():
+        raise ValueError(f"Expected the same {count} labels five times over, once a severity, in {file}.")
     if labels.min() < 0:
         raise ValueError(f"Expected labels >= 0 in {file}, got {labels.min()}.")
     return np.asarray(labels, np.int32)
