@@ -38,3 +38,14 @@ def test_mixed_rates_keep_their_own():
     np.testing.assert_allclose(x.mean(0), rate[:4], rtol=0.02)
     np.testing.assert_allclose(x.var(0), rate[:4], rtol=0.03)
     assert np.abs(np.corrcoef(x.T) - np.eye(4)).max() < 0.02
+
+
+def test_the_last_uniform_number_is_not_one(monkeypatch):
+    """At either end of the words the quantile is finite."""
+    for word in (0, 2**32 - 1):
+        words = lambda key, shape, word=word: jnp.full(shape, word, jnp.uint32)  # noqa: E731
+        monkeypatch.setattr("robust_jax.core.poisson.random_words", words)
+        x = random_poisson(jax.random.key(0), jnp.array([0.5, 7.0, 20.0, 500.0]))
+        assert np.isfinite(x).all()
+        expected = scipy.stats.poisson.ppf(np.clip((word + 0.5) / 2**32, 3e-8, 1 - 3e-8), [0.5, 7.0, 20.0, 500.0])
+        np.testing.assert_allclose(x, expected, atol=2)

@@ -10,9 +10,10 @@ from robust_jax.commands.run import run_experiment
 @pytest.mark.parametrize(
     ("file", "runs", "columns"),
     [
-        ("imagenet_c", ("equalised",), {"mean error %"}),
+        ("imagenet_c", ("equalised",), {"mean error %", "mean flips %"}),
         ("c_bar", ("gaussian",), {"mean error %", "C-bar error %"}),
         ("mscr", ("standard", "linf"), {"−MSCR Linf %", "−MSCR L2 %", "−MSCR L1 %"}),
+        ("natural_shift", ("standard", "c2"), {"shifted error %", "accuracy drop %"}),
         ("robustness_review", ("augmentation",), {"error C and C-bar %", "weather %", "sensor %"}),
     ],
 )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.special import erfinv
 from jaxtyping import Array, Float
 
-from robust_jax.core.random_words import random_uniform
+from robust_jax.core.random_words import random_words
 from robust_jax.types import PRNGKey
 
 # Below, by summing probabilities; from here on the expansion is as exact as single precision.
@@ -37,7 +37,9 @@ def random_poisson(key: PRNGKey, rate: Float[Array, "*shape"]) -> Float[Array, "
         Giles, "Algorithm 955: approximation of the inverse Poisson cumulative distribution function", ACM TOMS 42
         (2016), section 3.
     """
-    u = random_uniform(key, (rate.size,)) + 2.0**-25
+    # Symmetric about 0 and never at ±1, where the quantile is infinite.
+    odd = (random_words(key, (rate.size,)) >> 8).astype(jnp.int32) * 2 + 1 - 2**24
+    u = odd.astype(jnp.float32) * 2.0**-24
     flat = rate.reshape(-1)
     # Each branch sees rates it can handle, so that neither overflows.
     small = _in_halves(_sum, u, jnp.minimum(flat, SMALL_RATE))
@@ -56,6 +58,7 @@ def _in_halves(function: Callable[..., Array], *arrays: Array) -> Array:
 
 
 def _sum(u: Float[Array, "n"], rate: Float[Array, "n"]) -> Float[Array, "n"]:
+    u = 0.5 * u + 0.5
     probability = jnp.exp(-rate)
     total, count = probability, jnp.zeros_like(u)
     for n in range(1, TERMS):
@@ -66,7 +69,7 @@ def _sum(u: Float[Array, "n"], rate: Float[Array, "n"]) -> Float[Array, "n"]:
 
 
 def _expansion(u: Float[Array, "n"], rate: Float[Array, "n"]) -> Float[Array, "n"]:
-    w = math.sqrt(2.0) * erfinv(2 * u - 1)
+    w = math.sqrt(2.0) * erfinv(u)
     root = jnp.sqrt(rate)
     quantile = rate + root * w + 1 / 3 + w**2 / 6 - (w / 36 + w**3 / 72) / root
     quantile = quantile + (-8 / 405 + 7 * w**2 / 810 + w**4 / 270) / rate

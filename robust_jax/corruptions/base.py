@@ -125,7 +125,8 @@ def check_image(image: Image, name: str, min_size: int = 1) -> None:
         height, width = image.shape[:2]
         raise ValueError(f"Expected an image of at least {min_size}x{min_size} for {name}, got {height}x{width}.")
     if not isinstance(image, jax.core.Tracer):
-        low, high = float(jnp.min(image)), float(jnp.max(image))
+        values = np.asarray(image)
+        low, high = float(values.min()), float(values.max())
         if not (low >= -1e-6 and high <= 1 + 1e-6):
             raise ValueError(f"Expected image values in [0, 1], got values in [{low:.4g}, {high:.4g}].")
 

@@ -31,6 +31,13 @@ from robust_jax.metrics.effective_robustness import (
     fit_baseline,
     relative_robustness,
 )
+from robust_jax.metrics.flips import (
+    flip_probability,
+    mean_flip_probability,
+    mean_flip_rate,
+    mean_rate,
+    top5_distance,
+)
 from robust_jax.metrics.intervals import (
     Interval,
     bootstrap_interval,
@@ -59,6 +66,7 @@ __all__ = [
     "errors",
     "expected_calibration_error",
     "fit_baseline",
+    "flip_probability",
     "imperceptible_corruption_error",
     "mean_corruption_error",
     "mean_error",
@@ -66,6 +74,9 @@ __all__ = [
     "mean_error_15_without_noise",
     "mean_error_19",
     "mean_error_19_without_noise",
+    "mean_flip_probability",
+    "mean_flip_rate",
+    "mean_rate",
     "minimal_sample_distance",
     "minimal_separation_robustness",
     "nearest_classes",
@@ -75,6 +86,7 @@ __all__ = [
     "relative_robustness",
     "reliability_bins",
     "retained_accuracy",
+    "top5_distance",
     "transform_features",
     "worst_severity_error",
 ]

@@ -41,6 +41,8 @@ COLUMNS = (
         Column(f"{variable} %", "interventions", f"variable {variable}", "mean_error", 100, 1)
         for variable in ("illumination", "weather", "optics", "motion", "sensor", "processing", "transmission")
     ),
+    Column("shifted error %", "natural_shift", "all", "mean_error", 100, 2),
+    Column("accuracy drop %", "natural_shift", "all", "mean_accuracy_drop", 100, 2),
     *(Column(f"−MSCR {norm} %", "class_separation", norm, "MSCR", -100, 2) for norm in ("Linf", "L2", "L1")),
     Column("NLL", "clean", "clean", "nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
