@@ -116,7 +116,7 @@ def test_large_images_as_the_original(golden, shared_data, name):
     """Two photographs under three severities: few, so what varies much between draws is compared loosely."""
     arrays = golden[224]
     images = jnp.asarray(arrays["clean"] / np.float32(255))
-    tolerance = {"fog": 0.35, "frost": 0.45, "elastic_transform": 0.3, "motion_blur": 0.2, "spatter": 0.25}.get(
+    tolerance = {"fog": 0.35, "frost": 0.45, "elastic_transform": 0.3, "motion_blur": 0.2, "spatter": 0.6}.get(
         name, 0.06
     )
     fields = {"textures": str(shared_data / "frost")} if name == "frost" else {}
