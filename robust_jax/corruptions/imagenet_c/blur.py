@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from robust_jax.corruptions.base import BenchmarkCorruption, constants, counts
 from robust_jax.images.borders import pad
@@ -163,12 +163,25 @@ def motion_blur(
     theta = jnp.deg2rad(angle)
     rows = jnp.ceil(position * jnp.sin(theta) - 0.5).astype(jnp.int32)
     columns = jnp.ceil(position * jnp.cos(theta) - 0.5).astype(jnp.int32)
-    reach = max_taps - 1
+    return sum_of_copies(image, weights, rows, columns)
+
+
+def sum_of_copies(
+    image: Float[Array, "h w c"],
+    weights: Float[Array | np.ndarray, "n"],
+    rows: Int[Array, "n"],
+    columns: Int[Array, "n"],
+) -> Float[Array, "h w c"]:
+    """Weighted copies of the image, copy i read ``rows[i]`` down and ``columns[i]`` to the right, borders repeated.
+
+    They are read less than ``n`` pixels away.
+    """
+    reach = len(weights) - 1
     padded = pad(image, reach, reach, "nearest")
     total = jnp.zeros_like(image)
-    for tap in range(max_taps):
+    for tap, weight in enumerate(weights):
         copy = jax.lax.dynamic_slice(padded, (rows[tap] + reach, columns[tap] + reach, 0), image.shape)
-        total = total + weights[tap] * copy
+        total = total + weight * copy
     return total
 
 
@@ -184,22 +197,23 @@ def zoom_tables(
     most = max(len(factors) for factors in zooms)
     weights = np.stack([(np.arange(most + 1) <= len(factors)) / (len(factors) + 1) for factors in zooms])
     padded = np.stack([np.pad(factors, (0, most - len(factors)), mode="edge") for factors in zooms])
-    positions = zoom_positions if not exact else _exact_zoom_positions
     rows, columns = (
-        np.stack([[positions(side, factor) for factor in factors] for factors in padded]) for side in shape[:2]
+        np.stack([[zoom_positions(side, factor, exact=exact) for factor in factors] for factors in padded])
+        for side in shape[:2]
     )
     return rows, columns, weights
 
 
-def zoom_positions(size: int, factor: float) -> Float[np.ndarray, "size"]:
-    """Where each pixel of an axis reads when its middle is cropped, enlarged by scipy's zoom, and cropped again."""
+def zoom_positions(size: int, factor: float, *, exact: bool) -> Float[np.ndarray, "size"]:
+    """Where each pixel of an axis reads when its middle is cropped, enlarged by scipy's zoom, and cropped again.
+
+    ``exact``: when it is enlarged about its middle, without crops of whole pixels.
+    """
+    if exact:
+        middle = (size - 1) / 2
+        return middle + (np.arange(size) - middle) / factor
     crop = math.ceil(size / factor)
     enlarged = round(crop * factor)
     trim = (enlarged - size) // 2
     step = (crop - 1) / max(enlarged - 1, 1)
     return (size - crop) // 2 + (np.arange(size) + trim) * step
-
-
-def _exact_zoom_positions(size: int, factor: float) -> np.ndarray:
-    middle = (size - 1) / 2
-    return middle + (np.arange(size) - middle) / factor

@@ -84,7 +84,7 @@ class Spatter(BenchmarkCorruption):
             lambda: mud_map(liquid > threshold, last, max_sigma=table[3:, 4].max()),
             lambda: last * water_map(liquid, clean=self.clean),
         )[..., None]
-        colour = jnp.where(muddy, *(_paint(paint, image.shape[-1]) for paint in (MUD, WATER)))
+        colour = jnp.where(muddy, *(paint(colour, image.shape[-1]) for colour in (MUD, WATER)))
         return image * (1 - jnp.where(muddy, cover, 0)) + cover * colour
 
 
@@ -145,6 +145,7 @@ def _filter(plane: Float[Array, "h w"], kernel: Float[np.ndarray, "3 3"]) -> Flo
     return filter2d(plane[..., None], kernel, mode="mirror")[..., 0]
 
 
-def _paint(colour: tuple[float, float, float], channels: int) -> Float[Array, "1 1 c"]:
+def paint(colour: tuple[float, float, float], channels: int) -> Float[Array, "1 1 c"]:
+    """A colour for images of so many channels: itself, or of one its luma."""
     values = np.array(colour) if channels == 3 else np.dot(colour, LUMA)[None]
     return jnp.asarray(values[None, None], jnp.float32)

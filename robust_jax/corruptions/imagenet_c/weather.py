@@ -72,17 +72,16 @@ class Snow(BenchmarkCorruption):
         table[:, ZOOM] = np.maximum(table[:, ZOOM], 1)
         noise_key, angle_key = jax.random.split(key)
         layer = self._flakes(noise_key, angle_key, image.shape[:2], table, severity)
-        share = constants(table, severity)[-1]
-        luma = grey(image)[..., None] if image.shape[-1] == 3 else image
-        whitened = share * image + (1 - share) * jnp.maximum(image, luma * 1.5 + 0.5)
-        return whitened + layer + layer[::-1, ::-1]
+        return whiten(image, constants(table, severity)[-1]) + layer + layer[::-1, ::-1]
 
     def _flakes(
         self, key: PRNGKey, angle_key: PRNGKey, shape: tuple[int, int], table: np.ndarray, severity: Array
     ) -> Float[Array, "h w 1"]:
         mean, deviation, _, threshold, _, sigma, _ = constants(table, severity)
         layer = mean + deviation * random_normal(key, (*shape, 1))
-        rows, columns = (np.stack([self._zoomed(side, factor) for factor in table[:, ZOOM]]) for side in shape)
+        rows, columns = (
+            np.stack([zoom_positions(side, factor, exact=self.clean) for factor in table[:, ZOOM]]) for side in shape
+        )
         layer = sample_grid(layer, constants(rows, severity), constants(columns, severity))
         layer = jnp.clip(jnp.where(layer < threshold, 0, layer), 0, 1)
         layer = layer if self.clean else quantise(layer, "trunc_u8")
@@ -91,12 +90,6 @@ class Snow(BenchmarkCorruption):
         taps = 2 * counts(radii, severity) + 1
         layer = motion_blur(layer, angle, sigma, taps, max_taps=int(2 * radii.max() + 1), centred=self.clean)
         return layer if self.clean else quantise(layer, "trunc_u8")
-
-    def _zoomed(self, size: int, factor: float) -> np.ndarray:
-        if not self.clean:
-            return zoom_positions(size, factor)
-        middle = (size - 1) / 2
-        return middle + (np.arange(size) - middle) / factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,3 +109,8 @@ class Fog(BenchmarkCorruption):
         brightest = jnp.max(image)
         fogged = image + amount * cloud[:height, :width, None]
         return fogged * brightest / (brightest + amount)
+
+
+def whiten(image: Image, share: float | Float[Array, ""]) -> Image:
+    """A ``share`` of the image, and the rest of what is the lighter, each channel or 1.5 grey + 0.5."""
+    return share * image + (1 - share) * jnp.maximum(image, grey(image)[..., None] * 1.5 + 0.5)

@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from robust_jax.corruptions.imagenet_c.blur import sum_of_copies
 from robust_jax.corruptions.imagenet_p.base import PerturbationSequence
 from robust_jax.corruptions.imagenet_p.geometry import zoom_positions
-from robust_jax.images.borders import pad
 from robust_jax.images.filters import gaussian_blur
 from robust_jax.images.quantise import quantise
 from robust_jax.images.resample import sample_grid
@@ -124,10 +123,5 @@ def turning_blur(
     across, along = (taps * part(np.deg2rad(angles))[:, None] for part in (np.sin, np.cos))
     length = np.hypot(across, along)
     shifts = np.stack([np.ceil(position * part / length - 0.5) for part in (across, along)], axis=-1).astype(np.int32)
-    reach = taps - 1
-    padded = pad(image, reach, reach, "nearest")
-    start = jnp.asarray(shifts)[frame] + reach
-    total = jnp.zeros_like(image)
-    for tap, weight in enumerate(weights):
-        total = total + float(weight) * jax.lax.dynamic_slice(padded, (start[tap, 0], start[tap, 1], 0), image.shape)
-    return total
+    rows, columns = jnp.moveaxis(jnp.asarray(shifts)[frame], -1, 0)
+    return sum_of_copies(image, weights.astype(np.float32), rows, columns)

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int
 from robust_jax.core.random_words import random_normal
 from robust_jax.corruptions.imagenet_c.blur import zoom_positions
 from robust_jax.corruptions.imagenet_c.colour import brighten
-from robust_jax.corruptions.imagenet_c.spatter import WATER, scaled_table, water_map
+from robust_jax.corruptions.imagenet_c.spatter import WATER, paint, scaled_table, water_map
+from robust_jax.corruptions.imagenet_c.weather import whiten
 from robust_jax.corruptions.imagenet_p.base import PerturbationSequence
 from robust_jax.corruptions.imagenet_p.blur import turning_blur
-from robust_jax.images.colour import LUMA, grey
 from robust_jax.images.filters import gaussian_blur
 from robust_jax.images.quantise import quantise
 from robust_jax.images.resample import sample_grid
@@ -60,11 +60,10 @@ class SnowSequence(PerturbationSequence):
         mean, deviation, zoom, _, _ = self.table(SNOW, image.shape)
         zoom = max(zoom * self.scale(image.shape), 1)
         noise = mean + deviation * random_normal(key, (*image.shape[:2], 1))
-        flakes = sample_grid(noise, *(jnp.asarray(self._zoomed(side, zoom), jnp.float32) for side in image.shape[:2]))
+        positions = (zoom_positions(side, zoom, exact=self.clean) for side in image.shape[:2])
+        flakes = sample_grid(noise, *(jnp.asarray(at, jnp.float32) for at in positions))
         flakes = jnp.clip(jnp.where(flakes < SNOW_THRESHOLD, 0, flakes), 0, 1)
-        luma = grey(image)[..., None] if image.shape[-1] == 3 else image
-        whitened = SNOW_SHARE * image + (1 - SNOW_SHARE) * jnp.maximum(image, luma * 1.5 + 0.5)
-        return whitened, flakes if self.clean else quantise(flakes, "trunc_u8")
+        return whiten(image, SNOW_SHARE), flakes if self.clean else quantise(flakes, "trunc_u8")
 
     def picture(self, state: tuple[Image, Float[Array, "h w 1"]], frame: Int[Array, ""]) -> Image:
         whitened, flakes = state
@@ -74,12 +73,6 @@ class SnowSequence(PerturbationSequence):
         layer = turning_blur(flakes, frame, angles, radius * scale, sigma * scale, centred=self.clean)
         layer = layer if self.clean else quantise(layer, "round_u8")
         return whitened + layer + layer[::-1, ::-1]
-
-    def _zoomed(self, size: int, factor: float) -> Float[Array, "size"]:
-        if not self.clean:
-            return zoom_positions(size, factor)
-        middle = (size - 1) / 2
-        return middle + (jnp.arange(size) - middle) / factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +109,8 @@ class SpatterSequence(PerturbationSequence):
         del frame
         image, water = state
         strength = self.table(SPATTER, image.shape)[-1]
-        colour = jnp.asarray(WATER) if image.shape[-1] == 3 else jnp.dot(jnp.asarray(WATER), jnp.asarray(LUMA))[None]
-        return image + strength * water_map(water, clean=self.clean)[..., None] * colour[None, None]
+        cover = strength * water_map(water, clean=self.clean)[..., None]
+        return image + cover * paint(WATER, image.shape[-1])
 
 
 @dataclasses.dataclass(frozen=True)
