@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robust_jax.corruptions import COMPONENTS, VARIABLES
-from robust_jax.report.plots import INK, SOFT, STYLE, Runs, colours, plain, svg
+from robust_jax.report.plots import INK, SOFT, STYLE, Runs, colours, draw_clean_error, name_runs, panels, plain, svg
 from robust_jax.types import Row
 
 SUITES = ("common_corruptions", "corruptions_bar", "interventions")
@@ -58,29 +58,18 @@ def severity_curves(runs: Runs) -> str | None:
     if not names or len({s for run in errors.values() for cells in run.values() for s in cells}) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        columns = min(4, len(variables))
-        lines = -(-len(variables) // columns)
-        figure = Figure(figsize=(2.6 * columns, 2.1 * lines + 0.3), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-        for axis, variable in zip(axes.flat, variables, strict=False):
+        labels = {"xlabel": "severity", "ylabel": "error %"}
+        figure, axes = panels(len(variables), columns=4, size=(2.6, 2.1), sharex=True, sharey=True, **labels)
+        for axis, variable in zip(axes, variables, strict=True):
             members = [name for name in names if COMPONENTS[name].variable == variable]
             for colour, (name, run) in zip(colours(len(errors)), errors.items(), strict=True):
                 curve = _mean_curve([run[member] for member in members if member in run])
                 axis.plot(*curve, "o-", color=colour, markersize=3, linewidth=1.4, label=plain(name))
-                for row in runs[name]:
-                    if (row.suite, row.case, row.metric) == ("clean", "clean", "error"):
-                        axis.axhline(100 * row.value, color=colour, linestyle=":", linewidth=1)
+                draw_clean_error(axis, runs[name], colour)
             axis.set_title(f"{variable} ({len(members)})")
             axis.grid()
-        axes.flat[0].set_ylim(bottom=0)
-        for axis in axes.flat[len(variables) :]:
-            axis.set_visible(False)
-        for axis in axes[:, 0]:
-            axis.set_ylabel("error %")
-        for axis in axes[-1]:
-            axis.set_xlabel("severity")
-        if len(runs) > 1:
-            figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=min(6, len(runs)))
+        axes[0].set_ylim(bottom=0)
+        name_runs(figure, axes[0], runs)
         return svg(figure, "severity")
 
 

@@ -57,28 +57,17 @@ def error_curves(runs: Runs) -> str | None:
     if not norms:
         return None
     with matplotlib.rc_context(STYLE):
-        columns = min(3, len(norms))
-        lines = -(-len(norms) // columns)
-        figure = Figure(figsize=(3.4 * columns, 2.2 * lines + 0.3), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for axis, norm in zip(axes.flat, norms, strict=False):
+        figure, axes = panels(len(norms), columns=3, size=(3.4, 2.2), xlabel="eps", ylabel="error %", sharey=True)
+        for axis, norm in zip(axes, norms, strict=True):
             axis.set_xscale("log")
             for colour, (name, run) in zip(colours(len(curves)), curves.items(), strict=True):
                 _draw_curve(axis, run.get(norm, []), colour, name)
-                for row in _clean(runs[name]):
-                    axis.axhline(100 * row.value, color=colour, linestyle=":", linewidth=1)
+                draw_clean_error(axis, runs[name], colour)
             _mark_radii(axis, sorted({row.severity for run in curves.values() for row in run.get(norm, [])}))
             axis.set_title(norm)
             axis.grid()
-        axes.flat[0].set_ylim(bottom=0)
-        for axis in axes.flat[len(norms) :]:
-            axis.set_visible(False)
-        for axis in axes[:, 0]:
-            axis.set_ylabel("error %")
-        for axis in axes[-1]:
-            axis.set_xlabel("eps")
-        if len(runs) > 1:
-            figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=min(6, len(runs)))
+        axes[0].set_ylim(bottom=0)
+        name_runs(figure, axes[0], runs)
         return svg(figure, "curves")
 
 
@@ -134,6 +123,36 @@ def sample_grid(samples) -> str:
         return svg(figure, "samples")
 
 
+def panels(
+    number: int, *, columns: int, size: tuple[float, float], xlabel: str, ylabel: str, **sharing: bool
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels in at most so many columns, each of a size in inches; the outer ones are labelled."""
+    columns = min(columns, number)
+    lines = -(-number // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * lines + 0.3), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, **sharing)
+    for axis in axes.flat[number:]:
+        axis.set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(ylabel)
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel)
+    return figure, list(axes.flat[:number])
+
+
+def name_runs(figure: Figure, axis: Axes, runs: Runs) -> None:
+    """A legend above the panels, of what one of them shows, where there are several runs."""
+    if len(runs) > 1:
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=min(6, len(runs)))
+
+
+def draw_clean_error(axis: Axes, rows: Sequence[Row], colour: str) -> None:
+    """A dotted line at a run's error on clean images, where it is known."""
+    for row in rows:
+        if (row.suite, row.case, row.metric) == ("clean", "clean", "error"):
+            axis.axhline(100 * row.value, color=colour, linestyle=":", linewidth=1)
+
+
 def _draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
     rows = sorted(rows, key=lambda row: row.severity)
     eps = [row.severity for row in rows]
@@ -166,10 +185,6 @@ def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
         if row.suite == "random_lp" and row.metric == "error" and radius.startswith("eps="):
             curves.setdefault(norm, []).append(row)
     return curves
-
-
-def _clean(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if (row.suite, row.case, row.metric) == ("clean", "clean", "error")]
 
 
 def _reliability(rows: Sequence[Row]) -> list[dict[str, Row]]:

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from robust_jax import metrics
 from robust_jax.metrics import Baseline
-from robust_jax.report.plots import SOFT, STYLE, Runs, colours, plain, svg
+from robust_jax.report.plots import SOFT, STYLE, Runs, colours, panels, plain, svg
 from robust_jax.types import Row
 
 STANDARD = "standard"
@@ -52,26 +51,18 @@ def effective_robustness_plot(runs: Runs) -> str | None:
 
     None if there are no two runs on a natural shift, nor a line for corruptions.
     """
-    panels = _panels(runs)
-    if not panels:
+    shifts = _panels(runs)
+    if not shifts:
         return None
     with matplotlib.rc_context(STYLE):
-        columns = min(COLUMNS, len(panels))
-        lines = -(-len(panels) // columns)
-        figure = Figure(figsize=(3.5 * columns, 3.3 * lines + 0.3), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False)
+        labels = {"xlabel": "clean accuracy %", "ylabel": "accuracy under shift %"}
+        figure, axes = panels(len(shifts), columns=COLUMNS, size=(3.5, 3.3), **labels)
         shades = dict(zip(runs, colours(len(runs)), strict=True))
-        for axis, (shift, pairs) in zip(axes.flat, panels.items(), strict=False):
+        for axis, (shift, pairs) in zip(axes, shifts.items(), strict=True):
             _draw_panel(axis, pairs, _line(pairs), shades)
             axis.set_title(plain(shift))
-        for axis in axes.flat[len(panels) :]:
-            axis.set_visible(False)
-        for axis in axes[:, 0]:
-            axis.set_ylabel("accuracy under shift %")
-        for axis in axes[-1]:
-            axis.set_xlabel("clean accuracy %")
         handles = {
-            label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+            label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=min(5, len(handles)))
         return svg(figure, "effective-robustness")
