@@ -23,11 +23,11 @@ Statistic = Callable[[Float[np.ndarray, "... m"]], Float[np.ndarray, "..."]]
 
 
 class Interval(NamedTuple):
-    """An estimate and its confidence interval; NaN bounds where the statistic is undefined on some resamples."""
+    """A value and its confidence interval; NaN bounds where it has none, or it is undefined on some resamples."""
 
     value: float
-    low: float
-    high: float
+    low: float = np.nan
+    high: float = np.nan
 
 
 def proportion_interval(successes: float, count: int, *, level: float = 0.95) -> Interval:

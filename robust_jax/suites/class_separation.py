@@ -10,16 +10,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
-from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.lp_noise import add_lp_noise_choice
+from robust_jax.core.keys import named_key
 from robust_jax.core.lp_tables import norm_name
 from robust_jax.metrics.class_separation import minimal_separation_robustness, nearest_classes
 from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
+from robust_jax.suites.random_lp import add_noise
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
 
@@ -101,8 +101,7 @@ class ClassSeparation:
         radii = self.eps or self._radii(data, store)
         for p, eps_min in zip(self.norms, radii, strict=True):
             norm, eps_min = norm_name(p), float(eps_min)
-            exact = metrics.Interval(eps_min, np.nan, np.nan)
-            yield make_row("eps_min", exact, data.num_examples, **columns, case=norm, severity=None)
+            yield make_row("eps_min", metrics.Interval(eps_min), data.num_examples, **columns, case=norm, severity=None)
             for factor in self._factors:
                 eps = factor * eps_min
                 table = self._case(key, predictor, data, store, p, eps)
@@ -142,30 +141,20 @@ class ClassSeparation:
             tables = []
             for repeat in range(self.repeats):
                 noise_key = jax.random.fold_in(named_key(key, f"{NAME} {norm_name(p)}"), repeat)
-                add_noise = partial(_add_noise, self.norms, noise_key, index, jnp.float32(eps))
-                tables.append(run_case(partial(_measure_noisy, classifier, add_noise), data))
+                noisy = partial(add_noise, noise_key, self.norms, index, jnp.float32(eps))
+                tables.append(run_case(partial(_measure_noisy, classifier, noisy), data))
             table = {metric: np.stack([t[metric] for t in tables], axis=1) for metric in tables[0]}
             store.put(folder, name, table)
         return table
 
 
 def _measure_noisy(
-    predictor: jax.tree_util.Partial, add_noise: Callable[[Batch], Images], batch: Batch
+    predictor: jax.tree_util.Partial, noisy: Callable[[Batch], Images], batch: Batch
 ) -> dict[str, Array]:
     # Laid out as the clean images are, the network does not compile again.
-    images = jax.device_put(add_noise(batch), batch.image.sharding)
+    images = jax.device_put(noisy(batch), batch.image.sharding)
     return measure_batch(predictor, batch._replace(image=images))
 
 
 def _mscr(means: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "..."]:
     return minimal_separation_robustness(1 - means[..., 0], 1 - means[..., 1])
-
-
-@partial(jax.jit, static_argnums=0)
-def _add_noise(
-    norms: tuple[float, ...], key: PRNGKey, index: Int[Array, ""], eps: Float[Array, ""], batch: Batch
-) -> Images:
-    def corrupt(key, image):
-        return add_lp_noise_choice(key, image, norms, index, eps)
-
-    return jax.vmap(corrupt)(example_keys(key, batch.id), batch.image)

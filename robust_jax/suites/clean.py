@@ -60,8 +60,7 @@ class Clean:
         yield from metric_rows(table, num_bins=self.num_bins, **columns, case="clean")
         correct = 1 - table["error"]
         squared = metrics.debiased_squared_calibration_error(table["confidence"], correct, num_bins=self.num_bins)
-        unknown = metrics.Interval(squared, np.nan, np.nan)
-        yield make_row("debiased_squared_ece", unknown, data.num_examples, **columns, case="clean")
+        yield make_row("debiased_squared_ece", metrics.Interval(squared), data.num_examples, **columns, case="clean")
         yield from self._reliability(table, columns)
 
     def _reliability(self, table: Table, columns: dict) -> Iterator[Row]:

@@ -17,9 +17,9 @@ from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.metrics import Interval
 from robust_jax.metrics import common_corruptions as means
-from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.clean import clean_table
-from robust_jax.suites.samples import Samples
+from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
 
@@ -143,19 +143,10 @@ class CorruptionSuite:
         """The first images under every corruption at the middle severity, with what is predicted for them."""
         batch = next(iter(data.batches()))
         severity = sorted(self.severities)[len(self.severities) // 2]
-        columns = []
-        for name in (None, *self.corruption_names):
-            shown = batch if name is None else self._corrupt(key, name, severity, batch)
-            probs = _predict(as_predictor(predictor), shown.image)
-            columns.append([part[:num_images] for part in to_host((shown.image, probs))])
-        images, probs = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-        return Samples(
-            images=np.round(images * 255).astype(np.uint8),
-            titles=["clean", *(name.replace("_", " ") for name in self.corruption_names)],
-            predictions=[[data.class_names[k] for k in row] for row in probs.argmax(axis=-1)],
-            confidences=probs.max(axis=-1),
-            labels=[data.class_names[k] for k in np.asarray(to_host(batch.label))[:num_images]],
-        )
+        columns = {"clean": batch.image}
+        for name in self.corruption_names:
+            columns[name.replace("_", " ")] = self._corrupt(key, name, severity, batch).image
+        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
 
     def summaries(self) -> Mapping[tuple[str, float | None, str], Summary]:
         """The means to report, by case, severity and metric."""
@@ -267,8 +258,3 @@ def _corrupted(
 ) -> Images:
     keys = example_keys(key, batch.id)
     return corruptions.corrupt_batch(keys, batch.image, name, severity, preset=preset, compat=compat, **dict(fields))
-
-
-@jax.jit
-def _predict(predictor: jax.tree_util.Partial, images: Images) -> Float[Array, "b k"]:
-    return jax.nn.softmax(predictor(images))

@@ -108,7 +108,7 @@ class NaturalShift:
             yield from metric_rows(table, **columns, case=name)
             error = metrics.bootstrap_interval(subset["error"])
             yield make_row("clean_error", error, len(subset["error"]), **columns, case=name)
-            yield make_row("num_classes", _exact(chosen), len(table["error"]), **columns, case=name)
+            yield make_row("num_classes", Interval(float(chosen)), len(table["error"]), **columns, case=name)
             count += len(table["error"])
             drops.append(_Drop.of(subset["error"], table["error"]))
             for metric, interval in drops[-1].intervals().items():
@@ -222,10 +222,6 @@ def _mean_intervals(drops: list[_Drop]) -> dict[str, Interval]:
 def _percentiles(value: float, resampled: Float[np.ndarray, "resamples"]) -> Interval:
     low, high = np.quantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).all() else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
-
-
-def _exact(value: float) -> Interval:
-    return Interval(float(value), np.nan, np.nan)
 
 
 def _restrict(predictor: LogitsFn, known: Bool[Array, "k"], images: Images) -> Float[Array, "b k"]:

@@ -18,8 +18,8 @@ from robust_jax.corruptions import imagenet_p
 from robust_jax.corruptions.base import COMPATS, PRESETS
 from robust_jax.corruptions.imagenet_p import PerturbationSequence
 from robust_jax.metrics import flips
-from robust_jax.suites.case import RowLabels, as_predictor, make_row, run_case, to_host
-from robust_jax.suites.samples import Samples
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, run_case
+from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
 
@@ -132,21 +132,13 @@ class Perturbations:
     def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
         """The first images in the last frame of every perturbation, with what is predicted for them."""
         batch = next(iter(data.batches()))
-        names, columns = self.perturbation_names(data.image_shape), []
-        for name in names:
+        columns = {}
+        for name in self.perturbation_names(data.image_shape):
             sequence = self._sequence(name)
             last = sequence.num_frames(data.image_shape) - 1
             images = _frame(sequence, named_key(key, name), jnp.int32(last), batch)
-            images = jax.device_put(images, batch.image.sharding)
-            columns.append([part[:num_images] for part in to_host((images, _probs(as_predictor(predictor), images)))])
-        images, probs = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-        return Samples(
-            images=np.round(images * 255).astype(np.uint8),
-            titles=[name.replace("_", " ") for name in names],
-            predictions=[[data.class_names[k] for k in row] for row in probs.argmax(axis=-1)],
-            confidences=probs.max(axis=-1),
-            labels=[data.class_names[k] for k in np.asarray(to_host(batch.label))[:num_images]],
-        )
+            columns[name.replace("_", " ")] = jax.device_put(images, batch.image.sharding)
+        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
 
     def _measures(self, name: str, ranking: Int[np.ndarray, "n frames k"]) -> dict[str, Float[np.ndarray, "n"]]:
         noise = imagenet_p.SEQUENCES[name].is_noise
@@ -223,8 +215,3 @@ def _frame(sequence: PerturbationSequence, key: PRNGKey, frame: Int[Array, ""], 
 def _rank(predictor: jax.tree_util.Partial, images: Images) -> Int[Array, "b k"]:
     logits = predictor(images)
     return jax.lax.top_k(logits, min(flips.TOP, logits.shape[-1]))[1]
-
-
-@jax.jit
-def _probs(predictor: jax.tree_util.Partial, images: Images) -> Float[Array, "b k"]:
-    return jax.nn.softmax(predictor(images))

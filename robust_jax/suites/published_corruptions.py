@@ -6,18 +6,17 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
 from robust_jax import config
 from robust_jax import data as data_room
 from robust_jax.suites.case import as_predictor, measure_batch, run_case
 from robust_jax.suites.common_corruptions import CommonCorruptions
 from robust_jax.suites.relabelled import Relabelled
-from robust_jax.suites.samples import Samples
+from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Evaluation, Images, LogitsFn, PRNGKey
+from robust_jax.types import Evaluation, LogitsFn, PRNGKey
 
 # Examples whose labels are compared, to tell whether two sets are in the same order.
 CHECKED = 64
@@ -58,16 +57,10 @@ class PublishedCorruptions(CommonCorruptions):
         first, classes = self._load(data, self.corruption_names[0], severity)
         if _agree(data.source, first, classes):
             columns = {"clean": data.source, **columns}
-        shown = [source.take(np.arange(min(num_images, len(source)))) for source in columns.values()]
-        classifier = as_predictor(predictor)
-        probs = np.stack([np.asarray(_predict(classifier, np.float32(part[0]) / 255)) for part in shown], axis=1)
-        return Samples(
-            images=np.stack([images for images, *_ in shown], axis=1),
-            titles=[name.replace("_", " ") for name in columns],
-            predictions=[[data.class_names[k] for k in row] for row in probs.argmax(axis=-1)],
-            confidences=probs.max(axis=-1),
-            labels=[data.class_names[classes[k]] for k in shown[-1][1]],
-        )
+        positions = np.arange(min(num_images, len(first)))
+        shown = {name.replace("_", " "): np.float32(part.take(positions)[0]) / 255 for name, part in columns.items()}
+        labels = classes[first.take(positions)[1]]
+        return predicted_samples(predictor, shown, labels, data.class_names, num_images=num_images)
 
     def _check_size(self, data: Evaluation) -> None:
         """Before hours are spent on the sets that come first."""
@@ -124,8 +117,3 @@ def _agree(clean: data_room.Source, source: data_room.Source, classes: Int[np.nd
     positions = np.unique(np.linspace(0, len(clean) - 1, CHECKED).astype(np.int64))
     expected, labels = (part.take(positions)[1] for part in (clean, source))
     return np.array_equal(expected, labels if classes is None else classes[labels])
-
-
-@jax.jit
-def _predict(predictor: jax.tree_util.Partial, images: Images) -> Float[Array, "b k"]:
-    return jax.nn.softmax(predictor(images))

@@ -17,9 +17,9 @@ from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.core.lp_noise import add_lp_noise_choice
 from robust_jax.core.lp_tables import Case, evaluation_cases, imperceptible_cases, norm_name
-from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure, metric_rows, run_case, to_host
+from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure, metric_rows, run_case
 from robust_jax.suites.clean import clean_table
-from robust_jax.suites.samples import Samples
+from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
 
@@ -108,19 +108,11 @@ class RandomLp:
         cases = evaluation_cases(self.table, data.image_shape)
         clean = Case(math.inf, 0.0)
         shown = [clean, *(case for i, case in enumerate(cases) if i % 10 == SAMPLE_RADIUS)]
-        columns = []
-        for case in shown:
+        columns = {}
+        for title, case in zip(["clean", *(norm_name(case.p) for case in shown[1:])], shown, strict=True):
             case_key, index = self._key_and_index(key, "test", case, 0)
-            images, probs = _show(self._norms(), as_predictor(predictor), case_key, index, case.eps, batch)
-            columns.append([part[:num_images] for part in to_host((images, probs))])
-        images, probs = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-        return Samples(
-            images=np.round(images * 255).astype(np.uint8),
-            titles=["clean", *(norm_name(case.p) for case in shown[1:])],
-            predictions=[[data.class_names[k] for k in row] for row in probs.argmax(axis=-1)],
-            confidences=probs.max(axis=-1),
-            labels=[data.class_names[k] for k in np.asarray(to_host(batch.label))[:num_images]],
-        )
+            columns[title] = add_noise(case_key, self._norms(), index, case.eps, batch)
+        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
 
     def _cases(self, kind: str, data: Evaluation) -> Iterator[tuple[Case, Case]]:
         """Every case as published, which names it, and scaled to the images."""
@@ -152,10 +144,12 @@ class RandomLp:
         return tuple(dict.fromkeys(case.p for case in evaluation_cases(self.table)))
 
 
-@partial(jax.jit, static_argnums=0)
-def _noisy(
-    norms: tuple[float, ...], key: PRNGKey, index: Int[Array, ""], eps: Float[Array, ""], batch: Batch
+@partial(jax.jit, static_argnums=1)
+def add_noise(
+    key: PRNGKey, norms: tuple[float, ...], index: Int[Array, ""], eps: Float[Array, ""], batch: Batch
 ) -> Images:
+    """A batch under noise from the ball of radius eps in one of several norms; each example has its own."""
+
     def corrupt(key, image):
         return add_lp_noise_choice(key, image, norms, index, eps)
 
@@ -164,10 +158,4 @@ def _noisy(
 
 @partial(jax.jit, static_argnums=0)
 def _measure_noisy(norms, predictor, key, index, eps, batch: Batch) -> dict[str, Array]:
-    return measure(predictor, _noisy(norms, key, index, eps, batch), batch.label)
-
-
-@partial(jax.jit, static_argnums=0)
-def _show(norms, predictor, key, index, eps, batch: Batch) -> tuple[Images, Float[Array, "b k"]]:
-    images = _noisy(norms, key, index, eps, batch)
-    return images, jax.nn.softmax(predictor(images))
+    return measure(predictor, add_noise(key, norms, index, eps, batch), batch.label)

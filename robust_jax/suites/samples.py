@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
+
+from robust_jax.suites.case import as_predictor, to_host
+from robust_jax.types import Images, LogitsFn
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,3 +26,31 @@ class Samples:
     """Of the predictions."""
     labels: list[str]
     """True class names, by row."""
+
+
+def predicted_samples(
+    predictor: LogitsFn,
+    columns: Mapping[str, Images],
+    labels: Int[Array, "b"],
+    class_names: Sequence[str],
+    *,
+    num_images: int,
+) -> Samples:
+    """The first images of every column, by its title, with what is predicted for them."""
+    parts = []
+    for images in columns.values():
+        shown = to_host((images, _predict(as_predictor(predictor), images)))
+        parts.append([part[:num_images] for part in shown])
+    images, probs = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
+    return Samples(
+        images=np.round(images * 255).astype(np.uint8),
+        titles=list(columns),
+        predictions=[[class_names[k] for k in row] for row in probs.argmax(axis=-1)],
+        confidences=probs.max(axis=-1),
+        labels=[class_names[k] for k in np.asarray(to_host(labels))[:num_images]],
+    )
+
+
+@jax.jit
+def _predict(predictor: jax.tree_util.Partial, images: Images) -> Float[Array, "b k"]:
+    return jax.nn.softmax(predictor(images))
