@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -75,12 +75,11 @@ class BenchmarkCorruption:
 
     def table(self, tables: Mapping[str, Sequence], image: Image) -> Sequence:
         """Of tables by preset (imagenet224, cifar32, tiny64) the one in force for an image."""
-        preset = resolve_preset(self.preset, image.shape)
-        return tables["imagenet224" if preset == "scaled" else preset]
+        return preset_table(tables, self.preset, image.shape)
 
     def scale(self, image: Image) -> float:
         """What lengths in pixels are multiplied by: 1, or with the preset scaled, the shorter side over 224."""
-        return min(image.shape[:2]) / 224 if resolve_preset(self.preset, image.shape) == "scaled" else 1.0
+        return preset_scale(self.preset, image.shape)
 
 
 def resolve_preset(preset: str, shape: Sequence[int]) -> str:
@@ -93,6 +92,17 @@ def resolve_preset(preset: str, shape: Sequence[int]) -> str:
     if side <= 96:
         return "tiny64"
     return "imagenet224" if tuple(shape[:2]) == (224, 224) else "scaled"
+
+
+def preset_table(tables: Mapping[str, Any], preset: str, shape: Sequence[int]) -> Any:
+    """Of tables by preset (imagenet224, cifar32, tiny64) the one in force for images of shape [h, w, ...]."""
+    preset = resolve_preset(preset, shape)
+    return tables["imagenet224" if preset == "scaled" else preset]
+
+
+def preset_scale(preset: str, shape: Sequence[int]) -> float:
+    """What lengths in pixels are multiplied by: 1, or with the preset scaled, the shorter side over 224."""
+    return min(shape[:2]) / 224 if resolve_preset(preset, shape) == "scaled" else 1.0
 
 
 def constants(table: Sequence, severity: Float[Array, ""]) -> Float[Array, "..."]:

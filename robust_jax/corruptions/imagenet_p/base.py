@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.corruptions.base import COMPATS, PRESETS, check_image, resolve_preset
+from robust_jax.corruptions.base import COMPATS, PRESETS, check_image, preset_scale, preset_table
 from robust_jax.images.quantise import quantise
 from robust_jax.types import Image, PRNGKey
 
@@ -123,13 +123,11 @@ class PerturbationSequence:
 
     def table(self, tables: Mapping[str, Any], shape: Sequence[int]) -> Any:
         """Of tables by preset (imagenet224, cifar32, tiny64) the one in force for images of a shape."""
-        preset = resolve_preset(self.preset, self.shown_shape(shape))
-        return tables["imagenet224" if preset == "scaled" else preset]
+        return preset_table(tables, self.preset, self.shown_shape(shape))
 
     def scale(self, shape: Sequence[int]) -> float:
         """What lengths in pixels are multiplied by: 1, or with the preset scaled, the frames' shorter side over 224."""
-        shown = self.shown_shape(shape)
-        return min(shown) / 224 if resolve_preset(self.preset, shown) == "scaled" else 1.0
+        return preset_scale(self.preset, self.shown_shape(shape))
 
     def shown_shape(self, shape: Sequence[int]) -> tuple[int, int]:
         """Height and width of the frames of an image of a shape."""
