@@ -10,7 +10,8 @@ import numpy as np
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
-from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case
+from robust_jax.core.predictor import as_predictor
+from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row
 

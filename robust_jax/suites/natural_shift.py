@@ -15,8 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_jax import config, metrics
 from robust_jax import data as data_room
 from robust_jax.core.checks import check_choice, nearest
+from robust_jax.core.predictor import as_predictor
 from robust_jax.metrics import Interval
-from robust_jax.suites.case import RowLabels, as_predictor, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.relabelled import Relabelled
 from robust_jax.suites.store import CaseStore, Table, digest, identity

@@ -14,11 +14,12 @@ from jaxtyping import Array, Float, Int
 from robust_jax import metrics
 from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.core.predictor import as_predictor
 from robust_jax.corruptions import imagenet_p
 from robust_jax.corruptions.base import COMPATS, PRESETS
 from robust_jax.corruptions.imagenet_p import PerturbationSequence
 from robust_jax.metrics import flips
-from robust_jax.suites.case import RowLabels, as_predictor, make_row, run_case
+from robust_jax.suites.case import RowLabels, make_row, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row

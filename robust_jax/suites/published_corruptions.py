@@ -11,7 +11,8 @@ from jaxtyping import Int
 
 from robust_jax import config
 from robust_jax import data as data_room
-from robust_jax.suites.case import as_predictor, measure_batch, run_case
+from robust_jax.core.predictor import as_predictor
+from robust_jax.suites.case import measure_batch, run_case
 from robust_jax.suites.common_corruptions import CommonCorruptions
 from robust_jax.suites.relabelled import Relabelled
 from robust_jax.suites.samples import Samples, predicted_samples
