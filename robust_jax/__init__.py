@@ -8,7 +8,7 @@ import importlib
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "augmentations", "commands", "config", "core", "corruptions", "data", "images",
+    "attacks", "augmentations", "commands", "config", "core", "corruptions", "data", "images",
     "metrics", "models", "objectives", "report", "suites", "train", "types",
 )  # fmt: skip
 _NAMES = {"Experiment": "train", "Execution": "train", "Paper": "types", "Scale": "types", "Batch": "types"}

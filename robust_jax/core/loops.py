@@ -1,12 +1,13 @@
-"""Loops inside compiled programs. This file owns the choice between unrolling and looping."""
+"""Loops of compiled steps. This file owns the choice between unrolling, looping and dispatching one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 
 def scan_steps(
@@ -24,3 +25,39 @@ def scan_steps(
         carry, out = body(carry, item)
         outs.append(out)
     return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
+
+
+def iterate(step: Callable[..., PyTree], static: Hashable, num_steps: int, carry: PyTree, *operands: PyTree) -> PyTree:
+    """Runs ``carry = step(static, i, carry, *operands)`` for i = 0, …, num_steps - 1.
+
+    On a CPU one compiled step is dispatched after the other: as in :func:`scan_steps`, gradients of convolutions are
+    several times slower inside XLA's loops (measured on a ResNet-20: ten steps in 2.0 s, in a loop 7.8 s), and loops
+    of a hundred steps are too long to unroll. Elsewhere, and inside ``jit`` or ``vmap``, it is one loop.
+
+    Args:
+        step: a function of a module, not a closure, so that it compiles once.
+        static: settings that are part of the program.
+        num_steps: how often.
+        carry: what goes from step to step.
+        operands: what all steps read.
+    """
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((carry, operands)))
+    if traced or jax.default_backend() != "cpu":
+        return _loop(step, static, num_steps, carry, operands)
+    for i in range(num_steps):
+        carry = _dispatch(step, static, jnp.int32(i), carry, operands)
+    return carry
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _dispatch(
+    step: Callable[..., PyTree], static: Hashable, i: Int[Array, ""], carry: PyTree, operands: tuple[PyTree, ...]
+) -> PyTree:
+    return step(static, i, carry, *operands)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _loop(
+    step: Callable[..., PyTree], static: Hashable, num_steps: int, carry: PyTree, operands: tuple[PyTree, ...]
+) -> PyTree:
+    return jax.lax.fori_loop(0, num_steps, lambda i, c: step(static, i, c, *operands), carry)

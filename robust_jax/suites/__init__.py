@@ -1,5 +1,6 @@
 """Evaluation recipes: ``suite.rows(key, predictor, data)`` yields tidy rows."""
 
+from robust_jax.suites.adversarial import Adversarial
 from robust_jax.suites.case import RowLabels
 from robust_jax.suites.class_separation import ClassSeparation
 from robust_jax.suites.clean import Clean
@@ -15,6 +16,7 @@ from robust_jax.suites.samples import Samples
 from robust_jax.suites.store import CaseStore
 
 __all__ = [
+    "Adversarial",
     "CaseStore",
     "ClassSeparation",
     "Clean",

@@ -1,0 +1,32 @@
+"""Worst-case inputs: ``attack(keys, logits_fn, images, labels) -> adversarial images``, for any logits function."""
+
+from robust_jax.attacks.apgd import APGD, APGDT
+from robust_jax.attacks.base import Attack
+from robust_jax.attacks.losses import LOSSES, cross_entropy, dlr, margin, targeted_dlr
+from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
+from robust_jax.attacks.problem import AttackResult, Problem
+from robust_jax.attacks.threats import L1, L2, THREATS, Linf, Threat
+
+__all__ = [
+    "APGD",
+    "APGDT",
+    "BIM",
+    "FGSM",
+    "L1",
+    "L2",
+    "LOSSES",
+    "MIFGSM",
+    "NIFGSM",
+    "PGD",
+    "RFGSM",
+    "THREATS",
+    "Attack",
+    "AttackResult",
+    "Linf",
+    "Problem",
+    "Threat",
+    "cross_entropy",
+    "dlr",
+    "margin",
+    "targeted_dlr",
+]

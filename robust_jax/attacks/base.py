@@ -1,0 +1,128 @@
+"""What all attacks share: how they are called and run."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from robust_jax.attacks.inputs import check_logits, make_problem
+from robust_jax.attacks.problem import AttackResult, Problem
+from robust_jax.core.loops import iterate
+from robust_jax.core.predictor import as_predictor
+from robust_jax.types import Images, LogitsFn, PRNGKeys
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """Worst-case inputs for any logits function.
+
+    An attack is its settings. ``attack(keys, logits_fn, images, labels)`` gives the adversarial images,
+    :meth:`run` the whole :class:`AttackResult`. Both work under ``jit`` and ``vmap``. The result of an example depends
+    on its key, image and label alone, not on the batch, but for rounding. The radius is traced: one compiled program
+    serves all.
+
+    An attack of its own kind overrides ``num_steps``, :meth:`init`, :meth:`step` and :meth:`result`, all pure.
+    """
+
+    eps: float = 8 / 255
+    """Radius of the threat, in [0, 1] units of the image."""
+
+    def __call__(
+        self,
+        keys: PRNGKeys,
+        logits_fn: LogitsFn,
+        images: Images,
+        labels: Int[Array, "b"],
+        *,
+        eps: float | Float[Array, ""] | Float[Array, "b"] | None = None,
+        targets: Int[Array, "b"] | None = None,
+    ) -> Images:
+        """The adversarial images; arguments as of :meth:`run`."""
+        return self.run(keys, logits_fn, images, labels, eps=eps, targets=targets).images
+
+    def run(
+        self,
+        keys: PRNGKeys,
+        logits_fn: LogitsFn,
+        images: Images,
+        labels: Int[Array, "b"],
+        *,
+        eps: float | Float[Array, ""] | Float[Array, "b"] | None = None,
+        targets: Int[Array, "b"] | None = None,
+    ) -> AttackResult:
+        """Attacks a batch.
+
+        Args:
+            keys: one for each example, such as ``jax.random.split(key, len(images))``.
+            logits_fn: images in [0, 1] to logits ``[b, k]``. A ``Partial`` of a function over its weights compiles
+                once for all weights.
+            images: in [0, 1].
+            labels: classes.
+            eps: in place of the attack's radius; one number, or one for each example.
+            targets: classes to be reached. Without them any class but the label will do.
+
+        Raises:
+            ValueError: if shapes disagree, images leave [0, 1], eps is negative or NaN, a label or target is not a
+                class, a target is the label, or logits are not ``[b, k]`` or not finite. Values are checked where
+                they are known, which within ``jit`` they are not.
+
+        Warns:
+            UserWarning: if the function seems to return probabilities.
+        """
+        predictor = as_predictor(logits_fn)
+        problem = make_problem(keys, images, labels, self.eps if eps is None else eps, targets)
+        check_logits(predictor, problem)
+        # The radius is an operand; without it, attacks of all radii are one program.
+        return dataclasses.replace(self, eps=0.0).solve(predictor, problem)
+
+    def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
+        """The same of inputs that have been checked."""
+        state = _init(self, predictor, problem)
+        state = iterate(_step, self, self.num_steps, state, predictor, problem)
+        return _result(self, predictor, problem, state)
+
+    @property
+    def num_steps(self) -> int:
+        """How often :meth:`step` is called."""
+        raise NotImplementedError
+
+    def init(self, predictor: Partial, problem: Problem) -> PyTree:
+        """The state before the first step."""
+        raise NotImplementedError
+
+    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: PyTree) -> PyTree:
+        """The state after step i."""
+        raise NotImplementedError
+
+    def result(self, predictor: Partial, problem: Problem, state: PyTree) -> AttackResult:
+        """What was found."""
+        raise NotImplementedError
+
+
+def where_examples(condition: Bool[Array, "b"], chosen: PyTree, other: PyTree) -> PyTree:
+    """Per example, arrays of the one tree or of the other."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, chosen, other)
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(attack: Attack, predictor: Partial, problem: Problem) -> Any:
+    return attack.init(predictor, problem)
+
+
+def _step(attack: Attack, i: Int[Array, ""], state: Any, predictor: Partial, problem: Problem) -> Any:
+    return attack.step(i, predictor, problem, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _result(attack: Attack, predictor: Partial, problem: Problem, state: Any) -> AttackResult:
+    return attack.result(predictor, problem, state)

@@ -1,0 +1,98 @@
+"""What is checked before an attack begins."""
+
+from __future__ import annotations
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int
+
+from robust_jax.attacks.problem import Problem
+from robust_jax.types import Images, PRNGKeys
+
+
+def make_problem(
+    keys: PRNGKeys,
+    images: Images,
+    labels: Int[Array, "b"],
+    eps: float | Float[Array, ""] | Float[Array, "b"],
+    targets: Int[Array, "b"] | None,
+) -> Problem:
+    """The examples as a :class:`Problem`, a radius for each.
+
+    Raises:
+        ValueError: if shapes disagree, or, where values are known, images leave [0, 1], a radius is negative or NaN,
+            a class is negative, or a target is the label.
+    """
+    images, labels, eps = jnp.asarray(images, jnp.float32), jnp.asarray(labels), jnp.asarray(eps, jnp.float32)
+    if images.ndim != 4:
+        raise ValueError(f"Expected images of shape [b, h, w, c], got shape {images.shape}.")
+    size = len(images)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != (size,):
+        raise ValueError(f"Expected {size} keys, one for each image, as of jax.random.split, got shape {keys.shape}.")
+    _check_classes("labels", labels, size)
+    if eps.shape not in ((), (size,)):
+        raise ValueError(f"Expected eps to be one number, or {size}, one for each image, got shape {eps.shape}.")
+    if targets is not None:
+        targets = jnp.asarray(targets)
+        _check_classes("targets", targets, size)
+        if _known(targets, labels) and (same := np.flatnonzero(np.asarray(targets == labels))).size:
+            raise ValueError(f"Expected targets other than the labels, got the label for example {same[0]}.")
+    if _known(images) and not (bool(jnp.all(images >= 0)) and bool(jnp.all(images <= 1))):
+        raise ValueError(
+            f"Expected images in [0, 1], got values from {float(images.min()):.4g} to {float(images.max()):.4g}."
+        )
+    if _known(eps) and not bool(jnp.all(eps >= 0)):
+        raise ValueError(f"Expected eps >= 0, got eps={float(jnp.min(eps))!r}.")
+    return Problem(keys, images, labels, jnp.broadcast_to(eps, (size,)), targets)
+
+
+def check_logits(predictor: Partial, problem: Problem) -> None:
+    """Looks at the logits of the images as they are.
+
+    Raises:
+        ValueError: if logits are not ``[b, k]`` or, where values are known, not finite, or a label or target is not
+            among their classes.
+
+    Warns:
+        UserWarning: if they seem to be probabilities, whose gradients vanish.
+    """
+    shape = jax.eval_shape(predictor, problem.images).shape
+    if len(shape) != 2 or shape[0] != len(problem.images):
+        raise ValueError(f"Expected logits of shape [{len(problem.images)}, k], got shape {shape}.")
+    for name, classes in (("labels", problem.labels), ("targets", problem.targets)):
+        if classes is not None and _known(classes) and int(jnp.max(classes)) >= shape[1]:
+            raise ValueError(f"Expected {name} in [0, {shape[1] - 1}], got {int(jnp.max(classes))}.")
+    if not _known(problem, predictor):
+        return
+    logits = _logits(predictor, problem.images)
+    # A function that closes over traced values has traced logits of known images.
+    if not _known(logits):
+        return
+    logits = np.asarray(logits)
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if bad.size:
+        raise ValueError(f"Expected finite logits, got {logits[bad[0]]} for example {bad[0]} ({bad.size} such).")
+    if shape[1] > 1 and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+        warnings.warn("logits_fn seems to return probabilities; their gradients vanish. Give it logits.", stacklevel=3)
+
+
+@jax.jit
+def _logits(predictor: Partial, images: Images) -> Float[Array, "b k"]:
+    return predictor(images)
+
+
+def _check_classes(name: str, classes: Array, size: int) -> None:
+    if classes.shape != (size,) or not jnp.issubdtype(classes.dtype, jnp.integer):
+        raise ValueError(f"Expected {size} integer {name}, got shape {classes.shape} of {classes.dtype}.")
+    if _known(classes) and int(jnp.min(classes)) < 0:
+        raise ValueError(f"Expected {name} >= 0, got {int(jnp.min(classes))}.")
+
+
+def _known(*trees) -> bool:
+    """Whether there are values to look at: not within ``jit``, nor of arrays that other hosts hold parts of."""
+    leaves = [leaf for leaf in jax.tree.leaves(trees) if isinstance(leaf, jax.Array)]
+    return all(not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable for leaf in leaves)

@@ -1,0 +1,89 @@
+"""What attacks increase: functions of logits ``[b, k]`` and classes ``[b]``, one value per example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from robust_jax.core.checks import check_choice
+
+Logits = Float[Array, "b k"]
+Classes = Int[Array, "b"]
+Loss = Callable[[Logits, Classes], Float[Array, "b"]]
+
+
+def cross_entropy(logits: Logits, labels: Classes) -> Float[Array, "b"]:
+    r""":math:`-\log \mathrm{softmax}(z)_y`, in nats."""
+    return -_of_class(jax.nn.log_softmax(logits), labels)
+
+
+def margin(logits: Logits, labels: Classes) -> Float[Array, "b"]:
+    r""":math:`\max_{i \ne y} z_i - z_y`; positive where the example is misclassified (Carlini & Wagner, 2017)."""
+    return jnp.max(_without(logits, labels), axis=-1) - _of_class(logits, labels)
+
+
+def dlr(logits: Logits, labels: Classes) -> Float[Array, "b"]:
+    r"""Difference of logits ratio, invariant to shifts and scales of the logits.
+
+    .. math:: -\frac{z_y - \max_{i \ne y} z_i}{z_{\pi_1} - z_{\pi_3} + 10^{-12}}
+
+    with :math:`z_{\pi_1} \ge z_{\pi_2} \ge \ldots` the logits in order.
+
+    Raises:
+        ValueError: if there are fewer than 3 classes.
+
+    References:
+        Croce & Hein, AutoAttack (arXiv 2003.01690), equation 6.
+    """
+    _check_classes(logits, 3, "dlr")
+    ordered = jax.lax.top_k(logits, 3)[0]
+    return margin(logits, labels) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+
+
+def targeted_dlr(logits: Logits, labels: Classes, targets: Classes) -> Float[Array, "b"]:
+    r"""As :func:`dlr`, towards a target class t.
+
+    .. math:: -\frac{z_y - z_t}{z_{\pi_1} - (z_{\pi_3} + z_{\pi_4}) / 2 + 10^{-12}}
+
+    Raises:
+        ValueError: if there are fewer than 4 classes.
+
+    References:
+        Croce & Hein, AutoAttack (arXiv 2003.01690), equation 7.
+    """
+    _check_classes(logits, 4, "targeted_dlr")
+    ordered = jax.lax.top_k(logits, 4)[0]
+    scale = ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12
+    return (_of_class(logits, targets) - _of_class(logits, labels)) / scale
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+"""By name."""
+
+
+def as_loss(loss: str | Loss) -> Loss:
+    """The loss of a name; a function stays what it is.
+
+    Raises:
+        ValueError: if the name is unknown; the nearest is named.
+    """
+    if isinstance(loss, str):
+        check_choice("loss", loss, LOSSES)
+        return LOSSES[loss]
+    return loss
+
+
+def _of_class(values: Logits, classes: Classes) -> Float[Array, "b"]:
+    return jnp.take_along_axis(values, classes[:, None], axis=-1)[:, 0]
+
+
+def _without(logits: Logits, labels: Classes) -> Logits:
+    return jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits)
+
+
+def _check_classes(logits: Logits, least: int, name: str) -> None:
+    if logits.shape[-1] < least:
+        raise ValueError(f"Expected at least {least} classes for {name}, got logits of shape {logits.shape}.")

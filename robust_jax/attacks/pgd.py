@@ -1,0 +1,226 @@
+"""Projected gradient ascent, and the attacks that are special cases of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_jax.attacks.base import Attack, where_examples
+from robust_jax.attacks.losses import Loss, as_loss
+from robust_jax.attacks.problem import AttackResult, Problem, succeeded
+from robust_jax.attacks.threats import Threat, as_threat
+from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.types import Images
+
+
+class PGDState(NamedTuple):
+    """Perturbations and what was found; ``best`` holds the images, success and loss of the best so far."""
+
+    delta: Images
+    momentum: Images
+    optimiser: Any
+    best: tuple[Images, Bool[Array, "b"], Float[Array, "b"]]
+    zero_gradient: Bool[Array, "b"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PGD(Attack):
+    r"""Projected gradient ascent on the loss.
+
+    .. math:: \delta \leftarrow \Pi(\delta + \eta\, d(\nabla_\delta L(f(x + \delta), y)))
+
+    with d the steepest direction in the threat and Π the projection on it. A targeted attack descends the loss of
+    the target class.
+
+    Raises:
+        ValueError: if a name is unknown, or a number out of range; when run, see :meth:`Attack.run`.
+
+    References:
+        Madry et al., arXiv 1706.06083; momentum: Dong et al., arXiv 1710.06081, where the gradient is divided by its
+        L1 norm; nesterov: Lin et al., arXiv 1908.06281.
+    """
+
+    reach: ClassVar[float] = 2.5
+    """All steps together, in units of eps: by default, enough to cross the ball and turn (Madry et al.)."""
+
+    norm: str | Threat = "Linf"
+    """Threat: Linf, L2, L1, or one of :mod:`~robust_jax.attacks.threats`."""
+    steps: int = 40
+    """Gradients followed, in each restart."""
+    step_size: float | None = None
+    """Length of a step, in the norm."""
+    relative_step: float | None = None
+    """The same over eps, used without ``step_size``. Without both, ``reach`` / steps."""
+    restarts: int = 1
+    """Starts, the best of which is kept."""
+    random_start: bool = True
+    """Start at a random point of the threat, not at the image."""
+    momentum: float = 0.0
+    """Decay of accumulated gradients."""
+    nesterov: bool = False
+    """Take the gradient where the momentum leads."""
+    optimiser: optax.GradientTransformation | None = None
+    """Of the gradient descent, in place of steepest steps; one state for each example."""
+    loss: str | Loss = "cross_entropy"
+    """cross_entropy, margin, dlr, or a function of logits and classes that gives a value per example."""
+    keep: Literal["best", "last"] = "best"
+    """Return the best iterate, a success before a failure and then the highest loss; or the last of each restart, the
+    best of those."""
+
+    def __post_init__(self):
+        check_non_negative("eps", self.eps)
+        as_threat(self.norm)
+        as_loss(self.loss)
+        for name in ("steps", "restarts"):
+            check_positive(name, getattr(self, name))
+        for name in ("step_size", "relative_step"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        check_non_negative("momentum", self.momentum)
+        check_choice("keep", self.keep, ("best", "last"))
+
+    @property
+    def num_steps(self) -> int:
+        # One more between two restarts, which looks at the last iterate of the former.
+        return self.restarts * (self.steps + 1) - 1
+
+    def init(self, predictor: Partial, problem: Problem) -> PGDState:
+        delta = self._start(problem, jnp.int32(0))
+        size = len(problem.images)
+        optimiser = () if self.optimiser is None else jax.vmap(self.optimiser.init)(delta)
+        best = (problem.images, jnp.zeros(size, bool), jnp.full(size, -jnp.inf))
+        return PGDState(delta, jnp.zeros_like(delta), optimiser, best, jnp.zeros(size, bool))
+
+    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: PGDState) -> PGDState:
+        length = self._step_length(problem)
+        delta = state.delta
+        if self.nesterov:
+            delta = delta + length * self.momentum * state.momentum
+        (losses, logits), gradient = self._gradient(predictor, problem, delta)
+        in_restart = i % (self.steps + 1)
+        is_last = in_restart == self.steps
+        success = succeeded(logits, problem)
+        best = state.best
+        if self.keep == "best" or self.restarts > 1:
+            # With Nesterov's momentum the gradient is not of the iterate, which then is judged when it is the last.
+            judged = is_last if self.keep == "last" or self.nesterov else jnp.ones_like(is_last)
+            best = self._better(best, (problem.images + delta, success, losses), judged)
+        moved, momentum, optimiser = self._move(problem, state, gradient, length)
+        if self.restarts > 1:
+            fresh = self.init(predictor, problem)
+            start = jax.lax.cond(is_last, lambda: self._start(problem, i // (self.steps + 1) + 1), lambda: moved)
+            moved, momentum, optimiser = jax.tree.map(
+                lambda new, old: jnp.where(is_last, new, old),
+                (start, fresh.momentum, fresh.optimiser),
+                (moved, momentum, optimiser),
+            )
+        # Of a misclassified example it is no cause for concern: dlr is flat where the label comes third.
+        zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~success
+        return PGDState(moved, momentum, optimiser, best, state.zero_gradient | zero)
+
+    def result(self, predictor: Partial, problem: Problem, state: PGDState) -> AttackResult:
+        logits = predictor(problem.images + state.delta)
+        last = (problem.images + state.delta, succeeded(logits, problem), self._loss(logits, problem))
+        images, success, loss = self._better(state.best, last, jnp.bool_(True))
+        norm = jax.vmap(as_threat(self.norm).norm)(images - problem.images)
+        steps = jnp.full(len(images), self.num_steps, jnp.int32)
+        return AttackResult(images, success, norm, loss, steps + 1, steps, state.zero_gradient)
+
+    def _start(self, problem: Problem, restart: Int[Array, ""]) -> Images:
+        if not self.random_start:
+            return jnp.zeros_like(problem.images)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, restart)
+        return jax.vmap(as_threat(self.norm).random)(keys, problem.images, problem.eps)
+
+    def _step_length(self, problem: Problem) -> Float[Array, "b 1 1 1"]:
+        relative = self.relative_step or self.reach / self.steps
+        eps = problem.eps
+        length = relative * eps if self.step_size is None else jnp.full_like(eps, self.step_size)
+        return length.reshape(-1, 1, 1, 1)
+
+    def _loss(self, logits: Float[Array, "b k"], problem: Problem) -> Float[Array, "b"]:
+        if problem.targets is None:
+            return as_loss(self.loss)(logits, problem.labels)
+        return -as_loss(self.loss)(logits, problem.targets)
+
+    def _gradient(self, predictor: Partial, problem: Problem, delta: Images):
+        def total(delta: Images):
+            logits = predictor(problem.images + delta)
+            losses = self._loss(logits, problem)
+            return jnp.sum(losses), (losses, logits)
+
+        (_, aux), gradient = jax.value_and_grad(total, has_aux=True)(delta)
+        return aux, gradient
+
+    def _steepest(self, gradient: Images) -> Images:
+        return jax.vmap(as_threat(self.norm).steepest)(gradient)
+
+    def _move(self, problem: Problem, state: PGDState, gradient: Images, length: Float[Array, "b 1 1 1"]):
+        momentum, optimiser = state.momentum, state.optimiser
+        if self.momentum > 0:
+            size = jnp.sum(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
+            momentum = self.momentum * momentum + gradient / jnp.where(size > 0, size, 1)
+            gradient = momentum
+        if self.optimiser is None:
+            change = length * self._steepest(gradient)
+        else:
+            change, optimiser = jax.vmap(self.optimiser.update)(-gradient, optimiser, state.delta)
+        delta = jax.vmap(as_threat(self.norm).project)(state.delta + change, problem.images, problem.eps)
+        return delta, momentum, optimiser
+
+    def _better(self, best, found, judged: Bool[Array, ""]):
+        _, best_success, best_loss = best
+        _, success, loss = found
+        better = (success & ~best_success) | ((success == best_success) & (loss > best_loss))
+        return where_examples(judged & better, found, best)
+
+
+@dataclasses.dataclass(frozen=True)
+class FGSM(PGD):
+    """One step of length eps from the image (Goodfellow et al., arXiv 1412.6572)."""
+
+    reach: ClassVar[float] = 1.0
+
+    steps: int = 1
+    random_start: bool = False
+    keep: Literal["best", "last"] = "last"
+
+
+@dataclasses.dataclass(frozen=True)
+class RFGSM(FGSM):
+    """One step of length 1.25 eps from a random start, projected (Wong et al., arXiv 2001.03994)."""
+
+    reach: ClassVar[float] = 1.25
+
+    random_start: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class BIM(PGD):
+    """Steps of eps / steps from the image, the last iterate (Kurakin et al., arXiv 1607.02533)."""
+
+    reach: ClassVar[float] = 1.0
+
+    steps: int = 10
+    random_start: bool = False
+    keep: Literal["best", "last"] = "last"
+
+
+@dataclasses.dataclass(frozen=True)
+class MIFGSM(BIM):
+    """BIM along accumulated gradients (Dong et al., arXiv 1710.06081)."""
+
+    momentum: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class NIFGSM(MIFGSM):
+    """MI-FGSM that looks ahead (Lin et al., arXiv 1908.06281)."""
+
+    nesterov: bool = True

@@ -1,0 +1,213 @@
+"""What every attack promises; a new one joins by a line in the table."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from robust_jax import attacks, config
+from robust_jax.core.keys import example_keys
+from robust_jax.core.norms import norm_lp
+
+ORDERS = {"Linf": math.inf, "L2": 2, "L1": 1}
+RADII = {"Linf": 0.03, "L2": 0.4, "L1": 4.0}
+ATTACKS = {
+    **{f"pgd {norm}": attacks.PGD(norm=norm, eps=RADII[norm], steps=10) for norm in ORDERS},
+    "pgd restarts": attacks.PGD(eps=0.03, steps=4, restarts=3, loss="margin"),
+    "pgd last": attacks.PGD(eps=0.03, steps=4, restarts=2, keep="last", loss="dlr"),
+    "pgd adam": attacks.PGD(eps=0.03, steps=10, optimiser=optax.adam(0.01)),
+    "pgd ball then box": attacks.PGD(norm=attacks.L2(exact=False), eps=0.4, steps=10),
+    "fgsm": attacks.FGSM(eps=0.03),
+    "rfgsm": attacks.RFGSM(eps=0.03),
+    "bim": attacks.BIM(eps=0.03),
+    "mifgsm": attacks.MIFGSM(eps=0.03),
+    "apgd": attacks.APGD(eps=0.03, steps=20),
+    "apgd L2 fixed": attacks.APGD(norm="L2", eps=0.4, steps=20, parity="fixed"),
+    "apgd dlr restarts": attacks.APGD(eps=0.03, steps=10, loss="dlr", restarts=2),
+    "nifgsm": attacks.NIFGSM(eps=0.03),
+}
+every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+SHAPE = (8, 7, 3)
+
+
+def order_of(attack):
+    return ORDERS[attack.norm] if isinstance(attack.norm, str) else attack.norm.order
+
+
+@jax.tree_util.Partial
+def convolutional(images):
+    """A small smooth network of fixed weights."""
+    rng = np.random.default_rng(0)
+    first = jnp.asarray(rng.normal(size=(3, 3, 3, 8)) / 3, jnp.float32)
+    second = jnp.asarray(rng.normal(size=(8 * 56, 5)) / 8, jnp.float32)
+    maps = jax.lax.conv_general_dilated(images - 0.5, first, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jnp.tanh(maps).reshape(len(images), -1) @ second
+
+
+def problem(size=6, seed=0):
+    images = jnp.asarray(np.random.default_rng(seed).random((size, *SHAPE)), jnp.float32)
+    labels = jnp.argmax(convolutional(images), axis=-1).at[-1].add(1) % 5
+    return example_keys(jax.random.key(seed), jnp.arange(size)), images, labels
+
+
+@every_attack
+def test_result_is_feasible_and_says_what_it_is(attack):
+    keys, images, labels = problem()
+    result = attack.run(keys, convolutional, images, labels)
+    delta = np.asarray(result.images - images, np.float64)
+    norms = np.asarray(jax.vmap(lambda d: norm_lp(d, order_of(attack)))(jnp.asarray(delta, jnp.float32)))
+    assert norms.max() <= attack.eps * (1 + 1e-4) + 1e-6
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    np.testing.assert_allclose(result.norm, norms, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(result.success, jnp.argmax(convolutional(result.images), axis=-1) != labels)
+    assert bool(result.success[-1]), "it was wrong to begin with"
+    assert (np.asarray(result.gradients) > 0).all()
+    assert (np.asarray(result.queries) >= np.asarray(result.gradients)).all()
+    assert not result.zero_gradient.any()
+    assert result.warnings() == []
+    lost = attacks.cross_entropy(convolutional(result.images), labels)
+    assert (lost > attacks.cross_entropy(convolutional(images), labels)).mean() > 0.8
+
+
+@every_attack
+def test_radius_zero_is_the_identity(attack):
+    keys, images, labels = problem()
+    np.testing.assert_allclose(attack(keys, convolutional, images, labels, eps=0.0), images, atol=1e-7)
+
+
+@every_attack
+def test_jit_and_the_batch_do_not_matter(attack):
+    """Alone, in another order, in a larger batch, inside jit: an example's result is its own."""
+    keys, images, labels = problem()
+    whole = attack(keys, convolutional, images, labels)
+    inside = jax.jit(lambda *problem: attack(problem[0], convolutional, *problem[1:]))(keys, images, labels)
+    np.testing.assert_allclose(inside, whole, atol=2e-4)
+    order = np.array([4, 0, 0, 2])
+    np.testing.assert_allclose(
+        attack(keys[order], convolutional, images[order], labels[order]), whole[order], atol=2e-4
+    )
+    alone = attack(keys[1:2], convolutional, images[1:2], labels[1:2])
+    np.testing.assert_allclose(alone, whole[1:2], atol=2e-4)
+
+
+@every_attack
+def test_radii_are_one_program(attack):
+    """Of each example its own, equal to those of attacks of that radius, without compiling again."""
+    keys, images, labels = problem()
+    traces = []
+
+    def counting(images):
+        traces.append(None)
+        return convolutional(images)
+
+    predictor = jax.tree_util.Partial(counting)
+    attack.run(keys, predictor, images, labels)
+    before = len(traces)
+    both = attack(keys, predictor, images, labels, eps=jnp.array([0.5, 1, 1, 0.5, 1, 2]) * attack.eps)
+    other = dataclasses.replace(attack, eps=2 * attack.eps)(keys, predictor, images, labels)
+    # Logits are looked at, by shape and value, on every call.
+    assert len(traces) <= before + 4
+    np.testing.assert_allclose(both[-1], other[-1], atol=2e-4)
+    np.testing.assert_allclose(both[1], attack(keys, predictor, images, labels)[1], atol=2e-4)
+
+
+@every_attack
+def test_members_of_an_ensemble_by_vmap(attack):
+    keys, images, labels = problem()
+    scales = jnp.array([1.0, 2.0])
+
+    def run(scale):
+        return attack(keys, jax.tree_util.Partial(_scaled, scale), images, labels)
+
+    stacked = jax.vmap(run)(scales)
+    for result, scale in zip(stacked, scales, strict=True):
+        np.testing.assert_allclose(result, run(scale), atol=2e-4)
+
+
+def _scaled(scale, images):
+    return scale * convolutional(images)
+
+
+@every_attack
+def test_targeted(attack):
+    keys, images, labels = problem()
+    targets = (labels + 2) % 5
+    clean = attacks.cross_entropy(convolutional(images), targets)
+    result = attack.run(keys, convolutional, images, labels, targets=targets)
+    logits = convolutional(result.images)
+    np.testing.assert_array_equal(result.success, jnp.argmax(logits, axis=-1) == targets)
+    assert (attacks.cross_entropy(logits, targets) < clean).mean() > 0.8
+
+
+@every_attack
+def test_component_is_its_config(attack):
+    if getattr(attack, "optimiser", None) is None:
+        assert config.from_json(config.to_json(attack)) == attack
+
+
+BAD = {
+    "images": ({"images": 2.0}, "Expected images in"),
+    "one image": ({"images": jnp.zeros((8, 7, 3))}, r"\[b, h, w, c\]"),
+    "negative eps": ({"eps": -1.0}, "Expected eps >= 0"),
+    "nan eps": ({"eps": math.nan}, "Expected eps >= 0"),
+    "eps shape": ({"eps": jnp.ones(4)}, "one for each image"),
+    "label": ({"labels": jnp.full(6, 5)}, r"labels in \[0, 4\], got 5"),
+    "negative label": ({"labels": jnp.full(6, -1)}, "labels >= 0"),
+    "soft label": ({"labels": jnp.ones((6, 5))}, "6 integer labels"),
+    "target is label": ({"targets": jnp.array([0, 0, 0, 0, 0, 0])}, "other than the labels"),
+    "keys": ({"keys": jax.random.key(0)}, "6 keys"),
+    "logits": ({"logits_fn": lambda images: images.sum((1, 2, 3))}, r"logits of shape \[6, k\]"),
+    "infinite": ({"logits_fn": lambda images: jnp.full((6, 5), jnp.inf)}, "finite logits.*example 0"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_bad_input(change, message):
+    keys, images, labels = problem()
+    labels = labels.at[0].set(0)
+    arguments = {
+        "keys": keys,
+        "logits_fn": convolutional,
+        "images": images,
+        "labels": labels,
+        "eps": 0.1,
+        "targets": None,
+    }
+    arguments |= change
+    if isinstance(arguments["images"], float):
+        arguments["images"] = images * 2
+    keys, logits_fn, images, labels = (arguments[name] for name in ("keys", "logits_fn", "images", "labels"))
+    with pytest.raises(ValueError, match=message):
+        attacks.PGD()(keys, logits_fn, images, labels, eps=arguments["eps"], targets=arguments["targets"])
+
+
+@pytest.mark.parametrize("field", [{"norm": "linf"}, {"loss": "cross_entrop"}, {"keep": "bset"}])
+def test_unknown_names(field):
+    with pytest.raises(ValueError, match="Did you mean"):
+        attacks.PGD(**field)
+
+
+@pytest.mark.parametrize("field", [{"eps": -1.0}, {"steps": 0}, {"restarts": 0}, {"step_size": 0.0}])
+def test_numbers_out_of_range(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        attacks.PGD(**field)
+
+
+def test_probabilities_are_warned_of():
+    keys, images, labels = problem()
+    with pytest.warns(UserWarning, match="probabilities"):
+        attacks.FGSM()(keys, lambda images: jax.nn.softmax(convolutional(images)), images, labels)
+
+
+def test_zero_gradients_are_told():
+    keys, images, labels = problem()
+    rounded = lambda images: jnp.round(convolutional(images) * 10)  # noqa: E731
+    labels = jnp.argmax(rounded(images), axis=-1)
+    result = attacks.FGSM().run(keys, rounded, images, labels)
+    assert result.zero_gradient.all()
+    assert "Zero gradients on 100.0%" in result.warnings()[0]

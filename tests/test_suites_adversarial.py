@@ -1,0 +1,99 @@
+"""The error curve under attack, on a linear classifier, whose curve is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_jax import attacks, data, suites
+from robust_jax.core.mesh import data_mesh
+
+KEY = jax.random.key(0)
+RADII = (0.01, 0.03, 0.06)
+WEIGHTS = np.random.default_rng(0).normal(size=(8 * 8 * 3, 2)).astype(np.float32)
+
+
+def examples():
+    rng = np.random.default_rng(1)
+    images = np.uint8(60 + 130 * rng.random((40, 8, 8, 3)))
+    labels = (images.reshape(40, -1) / 255 @ WEIGHTS).argmax(axis=1)
+    labels[:3] = 1 - labels[:3]
+    return images, labels
+
+
+def evaluation(batch_size=16):
+    return data.evaluation(
+        data.Arrays(test=examples(), name="toy").load("test"), batch_size=batch_size, mesh=data_mesh()
+    )
+
+
+class Linear:
+    """Counts its traces."""
+
+    def __init__(self):
+        self.traces = 0
+
+    def __call__(self, images):
+        self.traces += 1
+        return images.reshape(len(images), -1) @ WEIGHTS
+
+
+def errors(rows, metric="error"):
+    return {row.severity: row for row in rows if row.metric == metric}
+
+
+@pytest.mark.parametrize("attack", [attacks.PGD(steps=10), attacks.APGD(steps=10)])
+def test_curve_of_a_linear_classifier(attack):
+    """An example breaks within eps where its margin is below eps times the L1 norm of the difference of weights."""
+    images, labels = examples()
+    logits = images.reshape(40, -1) / 255 @ WEIGHTS
+    margin = logits[np.arange(40), labels] - logits[np.arange(40), 1 - labels]
+    reach = margin / np.abs(WEIGHTS[:, 0] - WEIGHTS[:, 1]).sum()
+    rows = list(suites.Adversarial(attack, RADII).rows(KEY, Linear(), evaluation()))
+    for eps, row in errors(rows).items():
+        assert row.value == np.mean(reach < eps)
+        assert row.low < row.value < row.high
+        assert row.count == 40
+    for eps, row in errors(rows, "success_rate").items():
+        np.testing.assert_allclose(row.value, np.mean(reach[reach > 0] < eps))
+        assert row.count == 37
+    assert [row.severity for row in rows if row.metric == "error"] == sorted(RADII)
+    assert {row.case for row in rows} == {f"{type(attack).__name__} Linf"}
+
+
+def test_batches_and_the_order_of_radii_do_not_matter():
+    suite = suites.Adversarial(attacks.PGD(steps=3), RADII)
+    first = list(suite.rows(KEY, Linear(), evaluation(16)))
+    other = list(suites.Adversarial(attacks.PGD(steps=3), RADII[::-1]).rows(KEY, Linear(), evaluation(40)))
+    assert first == other
+
+
+def test_finished_radii_are_not_attacked_again(tmp_path):
+    suite = suites.Adversarial(attacks.PGD(steps=3), RADII)
+    rows = list(suite.rows(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path)))
+    model = Linear()
+    assert list(suite.rows(KEY, model, evaluation(), store=suites.CaseStore(tmp_path))) == rows
+    assert model.traces == 0
+    wider = suites.Adversarial(attacks.PGD(steps=3), (*RADII, 0.2))
+    more = list(wider.rows(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path)))
+    assert more[: len(rows)] == rows
+
+
+def test_samples_show_the_perturbation():
+    samples = suites.Adversarial(attacks.PGD(steps=3), RADII).samples(KEY, Linear(), evaluation(), num_images=4)
+    assert samples.titles == ["clean", "perturbation", "adversarial"]
+    assert samples.images.shape == (4, 3, 8, 8, 3)
+    difference = np.abs(samples.images[:, 2].astype(int) - samples.images[:, 0])
+    assert 0 < difference.max() <= round(0.06 * 255) + 1
+
+
+def test_blindness_is_told():
+    flat = lambda images: jnp.round(images.reshape(len(images), -1) @ WEIGHTS)  # noqa: E731
+    rows = errors(suites.Adversarial(attacks.PGD(steps=3), (0.001,)).rows(KEY, flat, evaluation()), "zero_gradient")
+    assert rows[0.001].value > 0.5
+
+
+@pytest.mark.parametrize("radii", [(), (-0.1,)])
+def test_bad_radii(radii):
+    with pytest.raises(ValueError, match="radi"):
+        suites.Adversarial(radii=radii)
