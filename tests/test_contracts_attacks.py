@@ -29,6 +29,8 @@ ATTACKS = {
     "apgd L2 fixed": attacks.APGD(norm="L2", eps=0.4, steps=20, parity="fixed"),
     "apgd dlr restarts": attacks.APGD(eps=0.03, steps=10, loss="dlr", restarts=2),
     "nifgsm": attacks.NIFGSM(eps=0.03),
+    "pgd early stop": attacks.PGD(eps=0.03, steps=12, early_stop=True),
+    "apgd early stop": attacks.APGD(eps=0.03, steps=22, early_stop=True),
 }
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 SHAPE = (8, 7, 3)
@@ -87,7 +89,7 @@ def test_jit_and_the_batch_do_not_matter(attack):
     whole = attack(keys, convolutional, images, labels)
     inside = jax.jit(lambda *problem: attack(problem[0], convolutional, *problem[1:]))(keys, images, labels)
     np.testing.assert_allclose(inside, whole, atol=2e-4)
-    order = np.array([4, 0, 0, 2])
+    order = np.array([4, 0, 0, 2, 5, 1])
     np.testing.assert_allclose(
         attack(keys[order], convolutional, images[order], labels[order]), whole[order], atol=2e-4
     )

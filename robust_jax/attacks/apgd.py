@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
-from robust_jax.attacks.losses import Loss, as_loss, targeted_dlr
+from robust_jax.attacks.losses import Loss, as_loss, attack_loss, targeted_dlr
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import L2, Linf, Threat
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
@@ -88,6 +88,8 @@ class APGD(Attack):
     """Whether to do as the published code. It compares the first step's loss with zero, so that a positive loss
     always counts as an increase, and after going back to the best point it takes the momentum from the point it left.
     ``fixed`` compares with the loss at the start, and drops the momentum."""
+    early_stop: bool = False
+    """Leave an example alone once it is broken: the same examples are, sooner."""
 
     default_step: ClassVar[float] = 2.0
     """The first step size over eps."""
@@ -141,10 +143,12 @@ class APGD(Attack):
         run = self._move(i, problem, run, gradient)
         return APGDState(run, state.success | success, images, loss, state.zero_gradient | zero, state.ranking)
 
-    def result(self, predictor: Partial, problem: Problem, state: APGDState) -> AttackResult:
+    def result(self, predictor: Partial, problem: Problem, state: APGDState, steps: Int[Array, "b"]) -> AttackResult:
         norm = jax.vmap(THREATS[self.norm].norm)(state.images - problem.images)
-        steps = jnp.full(len(norm), self.num_steps, jnp.int32)
         return AttackResult(state.images, state.success, norm, state.loss, steps + 1, steps, state.zero_gradient)
+
+    def finished(self, problem: Problem, state: APGDState) -> Bool[Array, "b"] | None:
+        return state.success if self.early_stop else None
 
     def _start(self, problem: Problem, run_index: Int[Array, ""]) -> Run:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, run_index)
@@ -163,9 +167,7 @@ class APGD(Attack):
     def _loss(
         self, logits: Float[Array, "b k"], problem: Problem, ranking: Int[Array, "b k"], run_index: Int[Array, ""]
     ) -> Float[Array, "b"]:
-        if problem.targets is None:
-            return as_loss(self.loss)(logits, problem.labels)
-        return -as_loss(self.loss)(logits, problem.targets)
+        return attack_loss(as_loss(self.loss), logits, problem)
 
     def _gradient(self, predictor: Partial, problem: Problem, ranking, run_index, images: Images):
         def total(images: Images):

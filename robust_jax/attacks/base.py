@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.inputs import check_logits, make_problem
 from robust_jax.attacks.problem import AttackResult, Problem
+from robust_jax.attacks.survivors import is_traced, put, rows_of, take
 from robust_jax.core.loops import iterate
 from robust_jax.core.predictor import as_predictor
 from robust_jax.types import Images, LogitsFn, PRNGKeys
@@ -27,7 +29,8 @@ class Attack:
     on its key, image and label alone, not on the batch, but for rounding. The radius is traced: one compiled program
     serves all.
 
-    An attack of its own kind overrides ``num_steps``, :meth:`init`, :meth:`step` and :meth:`result`, all pure.
+    An attack of its own kind overrides ``num_steps``, :meth:`init`, :meth:`step` and :meth:`result`, all pure, and
+    :meth:`finished` if it leaves examples alone from some step on. Arrays of its state have one row per example.
     """
 
     eps: float = 8 / 255
@@ -84,8 +87,26 @@ class Attack:
     def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
         """The same of inputs that have been checked."""
         state = _init(self, predictor, problem)
-        state = iterate(_step, self, self.num_steps, state, predictor, problem)
-        return _result(self, predictor, problem, state)
+        carry = state, jnp.zeros(len(problem.images), jnp.int32)
+        if self.finished(problem, state) is None or is_traced(predictor, problem):
+            carry = iterate(_step, self, range(self.num_steps), carry, predictor, problem)
+        else:
+            carry = self._solve_by_parts(predictor, problem, carry)
+        return _result(self, predictor, problem, *carry)
+
+    def _solve_by_parts(self, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
+        """All steps, of fewer and fewer examples: those that are finished are taken out now and then."""
+        whole, rows, part = carry, np.arange(len(problem.images)), problem
+        for start in range(0, self.num_steps, self.check_every):
+            left = rows_of(~np.asarray(_finished(self, part, carry[0])))
+            if left.size == 0:
+                break
+            if left.size < rows.size:
+                whole = put(whole, rows, carry)
+                carry, part, rows = take(carry, left), take(part, left), rows[left]
+            steps = range(start, min(start + self.check_every, self.num_steps))
+            carry = iterate(_step, self, steps, carry, predictor, part)
+        return put(whole, rows, carry)
 
     @property
     def num_steps(self) -> int:
@@ -100,9 +121,18 @@ class Attack:
         """The state after step i."""
         raise NotImplementedError
 
-    def result(self, predictor: Partial, problem: Problem, state: PyTree) -> AttackResult:
-        """What was found."""
+    def result(self, predictor: Partial, problem: Problem, state: PyTree, steps: Int[Array, "b"]) -> AttackResult:
+        """What was found, and in how many steps."""
         raise NotImplementedError
+
+    @property
+    def check_every(self) -> int:
+        """Steps after which, outside ``jit``, examples that are finished are taken out of the batch."""
+        return 10
+
+    def finished(self, problem: Problem, state: PyTree) -> Bool[Array, "b"] | None:
+        """Examples that no step changes any more; None where all steps are for all."""
+        return None
 
 
 def where_examples(condition: Bool[Array, "b"], chosen: PyTree, other: PyTree) -> PyTree:
@@ -119,10 +149,18 @@ def _init(attack: Attack, predictor: Partial, problem: Problem) -> Any:
     return attack.init(predictor, problem)
 
 
-def _step(attack: Attack, i: Int[Array, ""], state: Any, predictor: Partial, problem: Problem) -> Any:
-    return attack.step(i, predictor, problem, state)
+def _step(attack: Attack, i: Int[Array, ""], carry: Any, predictor: Partial, problem: Problem) -> Any:
+    state, steps = carry
+    after = attack.step(i, predictor, problem, state), steps + 1
+    finished = attack.finished(problem, state)
+    return after if finished is None else where_examples(finished, carry, after)
 
 
 @partial(jax.jit, static_argnums=0)
-def _result(attack: Attack, predictor: Partial, problem: Problem, state: Any) -> AttackResult:
-    return attack.result(predictor, problem, state)
+def _finished(attack: Attack, problem: Problem, state: Any) -> Bool[Array, "b"]:
+    return attack.finished(problem, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _result(attack: Attack, predictor: Partial, problem: Problem, state: Any, steps: Int[Array, "b"]) -> AttackResult:
+    return attack.result(predictor, problem, state, steps)

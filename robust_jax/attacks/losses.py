@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from robust_jax.attacks.problem import Problem
 from robust_jax.core.checks import check_choice
 
 Logits = Float[Array, "b k"]
@@ -74,6 +75,11 @@ def as_loss(loss: str | Loss) -> Loss:
         check_choice("loss", loss, LOSSES)
         return LOSSES[loss]
     return loss
+
+
+def attack_loss(loss: Loss, logits: Logits, problem: Problem) -> Float[Array, "b"]:
+    """What an attack increases: the loss of the label, or of the target the negative."""
+    return loss(logits, problem.labels) if problem.targets is None else -loss(logits, problem.targets)
 
 
 def _of_class(values: Logits, classes: Classes) -> Float[Array, "b"]:

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
-from robust_jax.attacks.losses import Loss, as_loss
+from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
@@ -72,6 +72,8 @@ class PGD(Attack):
     keep: Literal["best", "last"] = "best"
     """Return the best iterate, a success before a failure and then the highest loss; or the last of each restart, the
     best of those."""
+    early_stop: bool = False
+    """Leave an example alone once it is broken, whatever the loss beyond; faster where one only counts."""
 
     def __post_init__(self):
         check_non_negative("eps", self.eps)
@@ -84,6 +86,8 @@ class PGD(Attack):
                 check_positive(name, getattr(self, name))
         check_non_negative("momentum", self.momentum)
         check_choice("keep", self.keep, ("best", "last"))
+        if self.early_stop and self.keep == "last":
+            raise ValueError("Expected keep='best' with early_stop, got keep='last': what breaks first is kept.")
 
     @property
     def num_steps(self) -> int:
@@ -124,13 +128,19 @@ class PGD(Attack):
         zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~success
         return PGDState(moved, momentum, optimiser, best, state.zero_gradient | zero)
 
-    def result(self, predictor: Partial, problem: Problem, state: PGDState) -> AttackResult:
+    def result(self, predictor: Partial, problem: Problem, state: PGDState, steps: Int[Array, "b"]) -> AttackResult:
         logits = predictor(problem.images + state.delta)
-        last = (problem.images + state.delta, succeeded(logits, problem), self._loss(logits, problem))
+        last = (
+            problem.images + state.delta,
+            succeeded(logits, problem),
+            attack_loss(as_loss(self.loss), logits, problem),
+        )
         images, success, loss = self._better(state.best, last, jnp.bool_(True))
         norm = jax.vmap(as_threat(self.norm).norm)(images - problem.images)
-        steps = jnp.full(len(images), self.num_steps, jnp.int32)
         return AttackResult(images, success, norm, loss, steps + 1, steps, state.zero_gradient)
+
+    def finished(self, problem: Problem, state: PGDState) -> Bool[Array, "b"] | None:
+        return state.best[1] if self.early_stop else None
 
     def _start(self, problem: Problem, restart: Int[Array, ""]) -> Images:
         if not self.random_start:
@@ -144,15 +154,10 @@ class PGD(Attack):
         length = relative * eps if self.step_size is None else jnp.full_like(eps, self.step_size)
         return length.reshape(-1, 1, 1, 1)
 
-    def _loss(self, logits: Float[Array, "b k"], problem: Problem) -> Float[Array, "b"]:
-        if problem.targets is None:
-            return as_loss(self.loss)(logits, problem.labels)
-        return -as_loss(self.loss)(logits, problem.targets)
-
     def _gradient(self, predictor: Partial, problem: Problem, delta: Images):
         def total(delta: Images):
             logits = predictor(problem.images + delta)
-            losses = self._loss(logits, problem)
+            losses = attack_loss(as_loss(self.loss), logits, problem)
             return jnp.sum(losses), (losses, logits)
 
         (_, aux), gradient = jax.value_and_grad(total, has_aux=True)(delta)
