@@ -5,13 +5,14 @@ from robust_jax.attacks.base import Attack
 from robust_jax.attacks.losses import LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
-from robust_jax.attacks.threats import L1, L2, THREATS, Linf, Threat
+from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 
 __all__ = [
     "APGD",
     "APGDT",
     "BIM",
     "FGSM",
+    "L0",
     "L1",
     "L2",
     "LOSSES",

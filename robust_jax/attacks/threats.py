@@ -11,11 +11,12 @@ from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from robust_jax.core.checks import check_choice, check_fraction
 from robust_jax.core.norms import norm_lp, project_lp, sample_lp
 from robust_jax.core.projections import project_l1_box, project_l2_box
+from robust_jax.core.random_words import random_uniform
 from robust_jax.types import Image, PRNGKey
 
 Radius = Float[Array, ""]
@@ -131,8 +132,46 @@ class L1:
         return norm_lp(delta, 1)
 
 
-THREATS: dict[str, Threat] = {"Linf": Linf(), "L2": L2(), "L1": L1()}
+@dataclasses.dataclass(frozen=True)
+class L0:
+    r"""At most :math:`\epsilon` pixels changed, in whatever way the box allows. The radius is their number.
+
+    References:
+        Croce & Hein, "Sparse and imperceivable adversarial attacks" (arXiv 1909.05040), section 3.
+    """
+
+    order: ClassVar[float] = 0.0
+
+    def random(self, key: PRNGKey, image: Image, eps: Radius) -> Image:
+        """Uniform values at random pixels."""
+        value_key, place_key = jax.random.split(key)
+        places = random_uniform(place_key, image.shape[:2])
+        return jnp.where(_largest(places, eps), random_uniform(value_key, image.shape) - image, 0)
+
+    def project(self, delta: Image, image: Image, eps: Radius) -> Image:
+        """Into the box; then the pixels of largest change."""
+        delta = jnp.clip(image + delta, 0, 1) - image
+        return jnp.where(_largest(jnp.sum(delta**2, axis=-1), eps), delta, 0)
+
+    def steepest(self, gradient: Image) -> Image:
+        """The gradient over its largest entry: the radius does not bound the size of changes."""
+        largest = jnp.max(jnp.abs(gradient))
+        return gradient / jnp.where(largest > 0, largest, 1)
+
+    def norm(self, delta: Image) -> Float[Array, ""]:
+        """How many pixels are changed."""
+        return jnp.sum(jnp.any(delta != 0, axis=-1)).astype(jnp.float32)
+
+
+THREATS: dict[str, Threat] = {"Linf": Linf(), "L2": L2(), "L1": L1(), "L0": L0()}
 """By the name of the norm."""
+
+
+def _largest(values: Float[Array, "h w"], count: Float[Array, ""]) -> Bool[Array, "h w 1"]:
+    """The places of the largest values, as many as there may be; of equal ones the first."""
+    order = jnp.argsort(-values.reshape(-1))
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+    return (rank < count).reshape(*values.shape, 1)
 
 
 def as_threat(norm: str | Threat) -> Threat:
