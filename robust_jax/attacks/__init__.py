@@ -5,6 +5,7 @@ from robust_jax.attacks.base import Attack
 from robust_jax.attacks.losses import LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
+from robust_jax.attacks.square import Square
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "AttackResult",
     "Linf",
     "Problem",
+    "Square",
     "Threat",
     "cross_entropy",
     "dlr",
