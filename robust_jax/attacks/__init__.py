@@ -2,7 +2,9 @@
 
 from robust_jax.attacks.apgd import APGD, APGDT
 from robust_jax.attacks.base import Attack
+from robust_jax.attacks.fab import FAB, FABT
 from robust_jax.attacks.losses import LOSSES, cross_entropy, dlr, margin, targeted_dlr
+from robust_jax.attacks.minimum_norm import MinimumNorm
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.square import Square
@@ -12,6 +14,8 @@ __all__ = [
     "APGD",
     "APGDT",
     "BIM",
+    "FAB",
+    "FABT",
     "FGSM",
     "L0",
     "L1",
@@ -25,6 +29,7 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Linf",
+    "MinimumNorm",
     "Problem",
     "Square",
     "Threat",

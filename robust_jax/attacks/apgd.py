@@ -246,7 +246,7 @@ class APGDT(APGD):
     def _loss(
         self, logits: Float[Array, "b k"], problem: Problem, ranking: Int[Array, "b k"], run_index: Int[Array, ""]
     ) -> Float[Array, "b"]:
-        target = ranking[:, 1 + run_index % self.num_targets]
+        target = ranking[:, 1 + run_index // self.restarts]
         # Of an example that was misclassified to begin with, the label may be one of them.
         target = jnp.where(target == problem.labels, ranking[:, 0], target)
         return targeted_dlr(logits, problem.labels, target)

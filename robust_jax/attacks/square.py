@@ -83,13 +83,13 @@ class Square(Attack):
     def init(self, predictor: Partial, problem: Problem) -> SquareState:
         clean = self._judge(predictor, problem, problem.images)
         start = self._stripes if self.norm == "Linf" else self._chessboard
-        keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, self.queries)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, 0)
         started = self._judge(predictor, problem, jax.vmap(start)(keys, problem.images, problem.eps))
         return where_examples(clean.success, clean, started)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: SquareState) -> SquareState:
         sides = self.sides(*problem.images.shape[1:3])
-        keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i + 1)
         if self.norm == "Linf":
             propose = jax.vmap(self._flip_window, (0, 0, 0, 0, None))
             shape = jnp.asarray(sides)[i]
