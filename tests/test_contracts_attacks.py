@@ -37,9 +37,13 @@ ATTACKS = {
     "apgd early stop": attacks.APGD(eps=0.03, steps=22, early_stop=True),
     **{f"fab {norm}": attacks.FAB(norm=norm, eps=2 * RADII[norm], steps=10) for norm in ("Linf", "L2", "L1")},
     "fab restarts": attacks.FAB(eps=0.06, steps=5, restarts=2, early_stop=True),
+    "autoattack": attacks.AutoAttack(eps=0.03, steps=6, queries=20),
+    "autoattack L2": attacks.AutoAttack(norm="L2", eps=0.4, steps=6, queries=20),
     **{f"square {norm}": attacks.Square(norm=norm, eps=RADII[norm], queries=40) for norm in ("Linf", "L2", "L1")},
 }
 GRADIENT_FREE = (attacks.Square,)
+pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
+UNTARGETED = (attacks.AutoAttack,)
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 SHAPE = (8, 7, 3)
 
@@ -122,7 +126,7 @@ def test_radii_are_one_program(attack):
     both = attack(keys, predictor, images, labels, eps=jnp.array([0.5, 1, 1, 0.5, 1, 2]) * attack.eps)
     other = dataclasses.replace(attack, eps=2 * attack.eps)(keys, predictor, images, labels)
     # Logits are looked at, by shape and value, on every call.
-    assert len(traces) <= before + 4
+    assert len(traces) <= before + 6
     np.testing.assert_allclose(both[-1], other[-1], atol=2e-4)
     np.testing.assert_allclose(both[1], attack(keys, predictor, images, labels)[1], atol=2e-4)
 
@@ -148,6 +152,10 @@ def _scaled(scale, images):
 def test_targeted(attack):
     keys, images, labels = problem()
     targets = (labels + 2) % 5
+    if isinstance(attack, UNTARGETED):
+        with pytest.raises(ValueError, match="Expected no targets"):
+            attack(keys, convolutional, images, labels, targets=targets)
+        return
     clean = attacks.cross_entropy(convolutional(images), targets)
     result = attack.run(keys, convolutional, images, labels, targets=targets)
     logits = convolutional(result.images)

@@ -1,12 +1,15 @@
 """Worst-case inputs: ``attack(keys, logits_fn, images, labels) -> adversarial images``, for any logits function."""
 
 from robust_jax.attacks.apgd import APGD, APGDT
+from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult
 from robust_jax.attacks.base import Attack
+from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked
 from robust_jax.attacks.fab import FAB, FABT
-from robust_jax.attacks.losses import LOSSES, cross_entropy, dlr, margin, targeted_dlr
+from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
+from robust_jax.attacks.randomised import Randomised, through
 from robust_jax.attacks.square import Square
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 
@@ -25,16 +28,24 @@ __all__ = [
     "NIFGSM",
     "PGD",
     "RFGSM",
+    "TARGETED_LOSSES",
     "THREATS",
     "Attack",
     "AttackResult",
+    "AutoAttack",
+    "AutoAttackResult",
     "Linf",
     "MinimumNorm",
     "Problem",
+    "Randomised",
     "Square",
     "Threat",
+    "bpda",
     "cross_entropy",
     "dlr",
     "margin",
+    "mean_of",
+    "mean_of_stacked",
     "targeted_dlr",
+    "through",
 ]

@@ -12,8 +12,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
-from robust_jax.attacks.losses import Loss, as_loss, attack_loss, targeted_dlr
+from robust_jax.attacks.losses import TARGETED_LOSSES, Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
+from robust_jax.attacks.randomised import value_and_mean_gradient
 from robust_jax.attacks.threats import L2, Linf, Threat
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from robust_jax.core.norms import norm_lp
@@ -93,15 +94,21 @@ class APGD(Attack):
 
     default_step: ClassVar[float] = 2.0
     """The first step size over eps."""
+    num_draws: int = 1
+    """Draws of a :class:`Randomised` classifier that a gradient is the mean of."""
 
     def __post_init__(self):
         check_non_negative("eps", self.eps)
         check_choice("norm", self.norm, THREATS)
-        as_loss(self.loss)
+        self._check_loss()
         check_positive("steps", self.steps)
         check_positive("restarts", self.restarts)
+        check_positive("num_draws", self.num_draws)
         check_fraction("rho", self.rho)
         check_choice("parity", self.parity, ("reference", "fixed"))
+
+    def _check_loss(self) -> None:
+        as_loss(self.loss)
 
     @property
     def num_runs(self) -> int:
@@ -145,7 +152,15 @@ class APGD(Attack):
 
     def result(self, predictor: Partial, problem: Problem, state: APGDState, steps: Int[Array, "b"]) -> AttackResult:
         norm = jax.vmap(THREATS[self.norm].norm)(state.images - problem.images)
-        return AttackResult(state.images, state.success, norm, state.loss, steps + 1, steps, state.zero_gradient)
+        return AttackResult(
+            state.images,
+            state.success,
+            norm,
+            state.loss,
+            self.num_draws * steps + 1,
+            self.num_draws * steps,
+            state.zero_gradient,
+        )
 
     def finished(self, problem: Problem, state: APGDState) -> Bool[Array, "b"] | None:
         return state.success if self.early_stop else None
@@ -170,13 +185,12 @@ class APGD(Attack):
         return attack_loss(as_loss(self.loss), logits, problem)
 
     def _gradient(self, predictor: Partial, problem: Problem, ranking, run_index, images: Images):
-        def total(images: Images):
+        def total(predictor: Partial, images: Images):
             logits = predictor(images)
             losses = self._loss(logits, problem, ranking, run_index)
             return jnp.sum(losses), (losses, logits)
 
-        (_, aux), gradient = jax.value_and_grad(total, has_aux=True)(images)
-        return aux, gradient
+        return value_and_mean_gradient(total, predictor, images, self.num_draws)
 
     def _check(self, i: Int[Array, ""], run: Run, gradient: Images) -> tuple[Run, Images]:
         """Halves step sizes and goes back to the best points, where it is time to and called for."""
@@ -223,12 +237,17 @@ class APGDT(APGD):
         Croce & Hein (arXiv 2003.01690), section 5; equation 7.
     """
 
+    loss: str = "targeted_dlr"
+    """targeted_dlr, or difference: of the target's logit and the label's, for fewer than 4 classes."""
     num_targets: int = 9
     """Classes, by the logits of the image as it is."""
 
     def __post_init__(self):
         super().__post_init__()
         check_positive("num_targets", self.num_targets)
+
+    def _check_loss(self) -> None:
+        check_choice("loss", self.loss, TARGETED_LOSSES)
 
     @property
     def num_runs(self) -> int:
@@ -249,7 +268,7 @@ class APGDT(APGD):
         target = ranking[:, 1 + run_index // self.restarts]
         # Of an example that was misclassified to begin with, the label may be one of them.
         target = jnp.where(target == problem.labels, ranking[:, 0], target)
-        return targeted_dlr(logits, problem.labels, target)
+        return TARGETED_LOSSES[self.loss](logits, problem.labels, target)
 
 
 def check_windows(steps: int) -> Int[np.ndarray, "steps+1"]:

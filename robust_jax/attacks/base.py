@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.inputs import check_logits, make_problem
 from robust_jax.attacks.problem import AttackResult, Problem
+from robust_jax.attacks.randomised import Randomised, draw
 from robust_jax.attacks.survivors import is_traced, put, rows_of, take
 from robust_jax.core.loops import iterate
 from robust_jax.core.predictor import as_predictor
@@ -63,8 +65,8 @@ class Attack:
 
         Args:
             keys: one for each example, such as ``jax.random.split(key, len(images))``.
-            logits_fn: images in [0, 1] to logits ``[b, k]``. A ``Partial`` of a function over its weights compiles
-                once for all weights.
+            logits_fn: images in [0, 1] to logits ``[b, k]``, or a :class:`Randomised` classifier. A ``Partial`` of a
+                function over its weights compiles once for all weights.
             images: in [0, 1].
             labels: classes.
             eps: in place of the attack's radius; one number, or one for each example.
@@ -78,11 +80,55 @@ class Attack:
         Warns:
             UserWarning: if the function seems to return probabilities.
         """
-        predictor = as_predictor(logits_fn)
-        problem = make_problem(keys, images, labels, self.eps if eps is None else eps, targets)
-        check_logits(predictor, problem)
+        eps = self.eps if eps is None else eps
+        predictor, problem = self._prepare(keys, logits_fn, images, labels, eps, targets)
         # The radius is an operand; without it, attacks of all radii are one program.
         return dataclasses.replace(self, eps=0.0).solve(predictor, problem)
+
+    def sweep(
+        self,
+        keys: PRNGKeys,
+        logits_fn: LogitsFn,
+        images: Images,
+        labels: Int[Array, "b"],
+        radii: Sequence[float],
+        *,
+        targets: Int[Array, "b"] | None = None,
+    ) -> AttackResult:
+        """Attacks a batch at several radii, from the smallest to the largest; results have an axis of radii first.
+
+        What breaks an example at one radius does at every larger one, so there it is not attacked again, and its
+        result is the same. Examples that are broken leave the batch, outside ``jit``.
+
+        Args:
+            keys: as of :meth:`run`, and so are the others.
+            logits_fn: the classifier.
+            images: in [0, 1].
+            labels: classes.
+            radii: in any order, which the results have.
+            targets: classes to be reached.
+
+        Raises:
+            ValueError: as :meth:`run`, or if there is no radius.
+        """
+        if not len(radii):
+            raise ValueError("Expected at least one radius, got none.")
+        predictor, problem = self._prepare(keys, logits_fn, images, labels, min(radii), targets)
+        attack = dataclasses.replace(self, eps=0.0)
+        traced = is_traced(predictor, problem)
+        order = np.argsort(radii)
+        results, last = [], None
+        for eps in np.asarray(radii, np.float32)[order]:
+            at_eps = problem._replace(eps=jnp.full(len(problem.images), eps))
+            if last is None:
+                last = attack.solve(predictor, at_eps)
+            elif traced:
+                last = where_examples(last.success, last, attack.solve(predictor, at_eps))
+            elif (rows := rows_of(~np.asarray(last.success))).size:
+                last = put(last, rows, attack.solve(predictor, take(at_eps, rows)))
+            results.append(last)
+        back = np.argsort(order)
+        return jax.tree.map(lambda *leaves: jnp.stack([leaves[place] for place in back]), *results)
 
     def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
         """The same of inputs that have been checked."""
@@ -93,6 +139,12 @@ class Attack:
         else:
             carry = self._solve_by_parts(predictor, problem, carry)
         return _result(self, predictor, problem, *carry)
+
+    def _prepare(self, keys, logits_fn, images, labels, eps, targets) -> tuple[Partial | Randomised, Problem]:
+        predictor = logits_fn if isinstance(logits_fn, Randomised) else as_predictor(logits_fn)
+        problem = make_problem(keys, images, labels, eps, targets)
+        check_logits(draw(predictor, problem.keys, 0), problem)
+        return predictor, problem
 
     def _solve_by_parts(self, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
         """All steps, of fewer and fewer examples: those that are finished are taken out now and then."""
@@ -146,12 +198,12 @@ def where_examples(condition: Bool[Array, "b"], chosen: PyTree, other: PyTree) -
 
 @partial(jax.jit, static_argnums=0)
 def _init(attack: Attack, predictor: Partial, problem: Problem) -> Any:
-    return attack.init(predictor, problem)
+    return attack.init(draw(predictor, problem.keys, 0), problem)
 
 
 def _step(attack: Attack, i: Int[Array, ""], carry: Any, predictor: Partial, problem: Problem) -> Any:
     state, steps = carry
-    after = attack.step(i, predictor, problem, state), steps + 1
+    after = attack.step(i, draw(predictor, problem.keys, i + 1), problem, state), steps + 1
     finished = attack.finished(problem, state)
     return after if finished is None else where_examples(finished, carry, after)
 
@@ -163,4 +215,5 @@ def _finished(attack: Attack, problem: Problem, state: Any) -> Bool[Array, "b"]:
 
 @partial(jax.jit, static_argnums=0)
 def _result(attack: Attack, predictor: Partial, problem: Problem, state: Any, steps: Int[Array, "b"]) -> AttackResult:
-    return attack.result(predictor, problem, state, steps)
+    last = draw(predictor, problem.keys, attack.num_steps + 1)
+    return attack.result(last, problem, state, steps)

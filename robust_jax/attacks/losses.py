@@ -58,11 +58,20 @@ def targeted_dlr(logits: Logits, labels: Classes, targets: Classes) -> Float[Arr
     _check_classes(logits, 4, "targeted_dlr")
     ordered = jax.lax.top_k(logits, 4)[0]
     scale = ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12
-    return (_of_class(logits, targets) - _of_class(logits, labels)) / scale
+    return difference(logits, labels, targets) / scale
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
 """By name."""
+
+
+def difference(logits: Logits, labels: Classes, targets: Classes) -> Float[Array, "b"]:
+    r""":math:`z_t - z_y`, of a target class t."""
+    return _of_class(logits, targets) - _of_class(logits, labels)
+
+
+TARGETED_LOSSES = {"targeted_dlr": targeted_dlr, "difference": difference}
+"""Of a label and a target, by name."""
 
 
 def as_loss(loss: str | Loss) -> Loss:

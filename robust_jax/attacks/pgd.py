@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_jax.attacks.base import Attack, where_examples
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
+from robust_jax.attacks.randomised import value_and_mean_gradient
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.types import Images
@@ -74,12 +75,14 @@ class PGD(Attack):
     best of those."""
     early_stop: bool = False
     """Leave an example alone once it is broken, whatever the loss beyond; faster where one only counts."""
+    num_draws: int = 1
+    """Draws of a :class:`Randomised` classifier that a gradient is the mean of."""
 
     def __post_init__(self):
         check_non_negative("eps", self.eps)
         as_threat(self.norm)
         as_loss(self.loss)
-        for name in ("steps", "restarts"):
+        for name in ("steps", "restarts", "num_draws"):
             check_positive(name, getattr(self, name))
         for name in ("step_size", "relative_step"):
             if getattr(self, name) is not None:
@@ -137,7 +140,9 @@ class PGD(Attack):
         )
         images, success, loss = self._better(state.best, last, jnp.bool_(True))
         norm = jax.vmap(as_threat(self.norm).norm)(images - problem.images)
-        return AttackResult(images, success, norm, loss, steps + 1, steps, state.zero_gradient)
+        return AttackResult(
+            images, success, norm, loss, self.num_draws * steps + 1, self.num_draws * steps, state.zero_gradient
+        )
 
     def finished(self, problem: Problem, state: PGDState) -> Bool[Array, "b"] | None:
         return state.best[1] if self.early_stop else None
@@ -155,13 +160,12 @@ class PGD(Attack):
         return length.reshape(-1, 1, 1, 1)
 
     def _gradient(self, predictor: Partial, problem: Problem, delta: Images):
-        def total(delta: Images):
+        def total(predictor: Partial, delta: Images):
             logits = predictor(problem.images + delta)
             losses = attack_loss(as_loss(self.loss), logits, problem)
             return jnp.sum(losses), (losses, logits)
 
-        (_, aux), gradient = jax.value_and_grad(total, has_aux=True)(delta)
-        return aux, gradient
+        return value_and_mean_gradient(total, predictor, delta, self.num_draws)
 
     def _steepest(self, gradient: Images) -> Images:
         return jax.vmap(as_threat(self.norm).steepest)(gradient)

@@ -1,0 +1,184 @@
+"""AutoAttack: the ensemble of attacks that robust accuracies are published with."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_jax.attacks.apgd import APGD, APGDT
+from robust_jax.attacks.base import Attack, where_examples
+from robust_jax.attacks.fab import FAB, FABT
+from robust_jax.attacks.losses import attack_loss, margin
+from robust_jax.attacks.problem import AttackResult, Problem, succeeded
+from robust_jax.attacks.randomised import draw
+from robust_jax.attacks.square import NORMS, Square
+from robust_jax.attacks.survivors import is_traced, put, rows_of, take
+from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.core.keys import named_key
+from robust_jax.types import Images
+
+STAGES = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+"""Attacks of each version, in order."""
+
+
+class AutoAttackResult(NamedTuple):
+    """As an :class:`AttackResult`, with the stage that broke an example: 0 if it was wrong as it is, 1 for the first
+    of ``stages`` and so on, and -1 where none did. ``loss`` is the margin of the logits."""
+
+    images: Images
+    success: Bool[Array, "b"]
+    norm: Float[Array, "b"]
+    loss: Float[Array, "b"]
+    queries: Int[Array, "b"]
+    gradients: Int[Array, "b"]
+    zero_gradient: Bool[Array, "b"]
+    broken_by: Int[Array, "b"]
+
+    def robust_after(self, stage: int) -> Bool[Array, "b"]:
+        """Examples that the stages up to this one did not break; stage 0 gives those classified correctly."""
+        return (self.broken_by < 0) | (self.broken_by > stage)
+
+    def warnings(self) -> list[str]:
+        """What should make one doubt the result, in words; for results on the host."""
+        return AttackResult(*self[:-1]).warnings()
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoAttack(Attack):
+    """Several attacks in turn, each from the image as it is and on the examples that are left.
+
+    | version | attacks |
+    |---|---|
+    | standard | APGD on cross-entropy, APGD towards 9 targets (DLR), FAB towards 9 targets, Square of 5,000 queries |
+    | plus | APGD on cross-entropy and on DLR, FAB, 5 restarts each, Square, APGD and FAB towards 9 targets |
+    | rand | APGD on cross-entropy and on DLR, gradients averaged over 20 draws of a randomised model |
+
+    For L1, APGD ascends in balls of 3 and 2 eps first, has 5 restarts on cross-entropy, and 5 targets. Examples leave
+    the batch as soon as they are broken. With fewer than 10 classes there are fewer targets; with fewer than 4, whose
+    targeted DLR is undefined, the difference of the logits stands in for it.
+
+    Raises:
+        ValueError: if a name is unknown, or a number out of range; when run, see :meth:`Attack.run`.
+
+    Warns:
+        UserWarning: if there are fewer classes than targets.
+
+    References:
+        Croce & Hein (arXiv 2003.01690); for L1 (arXiv 2103.01208). Here every example has a key of its own, so that
+        results do not depend on how examples are batched.
+    """
+
+    norm: str = "Linf"
+    """Linf, L2 or L1."""
+    version: Literal["standard", "plus", "rand"] = "standard"
+    """Which attacks."""
+    steps: int = 100
+    """Of APGD and FAB."""
+    queries: int = 5000
+    """Of Square."""
+    num_draws: int = 20
+    """Draws of a randomised model that gradients are averaged over, in version rand."""
+    parity: Literal["reference", "fixed"] = "reference"
+    """See :class:`APGD` and :class:`Square`."""
+
+    def __post_init__(self):
+        check_non_negative("eps", self.eps)
+        check_choice("norm", self.norm, NORMS)
+        check_choice("version", self.version, STAGES)
+        check_choice("parity", self.parity, ("reference", "fixed"))
+        for name in ("steps", "queries", "num_draws"):
+            check_positive(name, getattr(self, name))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the attacks, in order."""
+        return STAGES[self.version]
+
+    def stage(self, name: str, num_classes: int = 1000) -> Attack:
+        """One of the attacks, for a model of so many classes."""
+        targets = min(5 if self.norm == "L1" else 9, num_classes - 1)
+        restarts = 5 if self.version == "plus" or (self.version == "standard" and self.norm == "L1") else 1
+        common = {"norm": self.norm, "eps": self.eps}
+        ascent = {**common, "steps": self.steps, "parity": self.parity, "early_stop": True}
+        if self.norm == "L1":
+            ascent["large_radii"] = True
+        if self.version == "rand":
+            ascent["num_draws"] = self.num_draws
+        fab = {**common, "steps": self.steps, "early_stop": True}
+        targeted_loss = "targeted_dlr" if num_classes >= 4 else "difference"
+        attacks = {
+            "apgd-ce": lambda: APGD(**ascent, restarts=restarts),
+            "apgd-dlr": lambda: APGD(**ascent, restarts=restarts, loss="dlr" if num_classes >= 3 else "margin"),
+            "apgd-t": lambda: APGDT(**ascent, num_targets=targets, loss=targeted_loss),
+            "fab": lambda: FAB(**fab, restarts=restarts),
+            "fab-t": lambda: FABT(**fab, num_targets=min(9, num_classes - 1)),
+            "square": lambda: Square(**common, queries=self.queries, parity=self.parity),
+        }
+        check_choice("stage", name, attacks)
+        return attacks[name]()
+
+    def solve_stage(self, name: str, predictor: Partial, problem: Problem, num_classes: int) -> AttackResult:
+        """One of the attacks, with the keys it has as a part of the whole."""
+        keys = jax.vmap(named_key, (0, None))(problem.keys, name)
+        return self.stage(name, num_classes).solve(predictor, problem._replace(keys=keys))
+
+    def solve(self, predictor: Partial, problem: Problem) -> AutoAttackResult:
+        if problem.targets is not None:
+            raise ValueError("Expected no targets: AutoAttack chooses its own.")
+        num_classes = jax.eval_shape(draw(predictor, problem.keys, 0), problem.images).shape[1]
+        if num_classes < 10 and self.version != "rand":
+            warnings.warn(f"AutoAttack: {num_classes} classes, so {num_classes - 1} targets and not 9.", stacklevel=4)
+        whole = _clean(predictor, problem)
+        traced = is_traced(predictor, problem)
+        for number, name in enumerate(self.stages, start=1):
+            if traced:
+                found = _after_stage(number, whole, self.solve_stage(name, predictor, problem, num_classes))
+                whole = where_examples(whole.success, whole, found)
+                continue
+            rows = rows_of(~np.asarray(whole.success))
+            if rows.size == 0:
+                break
+            part = take(problem, rows)
+            found = _after_stage(number, take(whole, rows), self.solve_stage(name, predictor, part, num_classes))
+            whole = put(whole, rows, found)
+        return _with_margin(predictor, problem, whole)
+
+
+@jax.jit
+def _clean(predictor: Partial, problem: Problem) -> AutoAttackResult:
+    """Images that are misclassified as they are."""
+    logits = draw(predictor, problem.keys, 0)(problem.images)
+    success = succeeded(logits, problem)
+    zero = jnp.zeros(len(logits), jnp.int32)
+    loss = attack_loss(margin, logits, problem)
+    broken_by = jnp.where(success, 0, -1)
+    return AutoAttackResult(problem.images, success, 0.0 * loss, loss, zero + 1, zero, zero > 0, broken_by)
+
+
+@jax.jit
+def _with_margin(predictor: Partial, problem: Problem, result: AutoAttackResult) -> AutoAttackResult:
+    logits = draw(predictor, problem.keys, 0)(result.images)
+    return result._replace(loss=attack_loss(margin, logits, problem))
+
+
+@jax.jit
+def _after_stage(number: int, before: AutoAttackResult, found: AttackResult) -> AutoAttackResult:
+    """With what a stage found; images that it did not break stay as they were."""
+    return AutoAttackResult(
+        *where_examples(found.success, (found.images, found.success, found.norm, found.loss), before[:4]),
+        queries=before.queries + found.queries,
+        gradients=before.gradients + found.gradients,
+        zero_gradient=before.zero_gradient | found.zero_gradient,
+        broken_by=jnp.where(found.success, number, before.broken_by),
+    )
