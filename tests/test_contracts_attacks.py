@@ -40,8 +40,13 @@ ATTACKS = {
     "autoattack": attacks.AutoAttack(eps=0.03, steps=6, queries=20),
     "autoattack L2": attacks.AutoAttack(norm="L2", eps=0.4, steps=6, queries=20),
     **{f"square {norm}": attacks.Square(norm=norm, eps=RADII[norm], queries=40) for norm in ("Linf", "L2", "L1")},
+    **{f"spsa {norm}": attacks.SPSA(norm=norm, eps=RADII[norm], steps=8, samples=40) for norm in ("Linf", "L2")},
+    **{
+        f"nes {norm}": attacks.NES(norm=norm, eps=RADII[norm], steps=12, samples=40, width=0.02)
+        for norm in ("Linf", "L2")
+    },
 }
-GRADIENT_FREE = (attacks.Square,)
+GRADIENT_FREE = (attacks.Square, attacks.SPSA, attacks.NES)
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 UNTARGETED = (attacks.AutoAttack,)
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

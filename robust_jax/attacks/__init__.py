@@ -7,9 +7,11 @@ from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked
 from robust_jax.attacks.fab import FAB, FABT
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
+from robust_jax.attacks.nes import NES
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.randomised import Randomised, through
+from robust_jax.attacks.spsa import SPSA
 from robust_jax.attacks.square import Square
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 
@@ -25,9 +27,11 @@ __all__ = [
     "L2",
     "LOSSES",
     "MIFGSM",
+    "NES",
     "NIFGSM",
     "PGD",
     "RFGSM",
+    "SPSA",
     "TARGETED_LOSSES",
     "THREATS",
     "Attack",

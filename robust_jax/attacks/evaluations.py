@@ -1,0 +1,45 @@
+"""Many evaluations of the network on a batch, a bounded number of images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Int, PyTree
+
+from robust_jax.attacks.randomised import Randomised, draw
+
+# Fills an accelerator; of a CIFAR-10 network a gigabyte of activations or so.
+IMAGES_AT_ONCE = 1024
+
+
+def batches_at_once(size: int, most: int) -> int:
+    """How many batches of so many images to evaluate at once, of ``most`` there are."""
+    return max(1, min(IMAGES_AT_ONCE // size, most))
+
+
+def sum_over(fn: Callable[[Int[Array, ""]], PyTree], count: int | Int[Array, ""], *, at_once: int) -> PyTree:
+    """The sum of ``fn(number)`` over the numbers 0, …, count − 1, so many of them at once; the count may be traced."""
+
+    def add(part: Int[Array, ""], total: PyTree) -> PyTree:
+        numbers = part * at_once + jnp.arange(at_once)
+        terms = jax.vmap(fn)(numbers)
+
+        def add_leaf(total: Array, terms: Array) -> Array:
+            counts = (numbers < count).reshape(-1, *(1,) * total.ndim)
+            return total + jnp.sum(jnp.where(counts, terms, 0), axis=0)
+
+        return jax.tree.map(add_leaf, total, terms)
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(fn, jnp.int32(0)))
+    return jax.lax.fori_loop(0, -(-count // at_once), add, zeros)
+
+
+def redraw(predictor: Partial | Randomised, number: Int[Array, ""]) -> Partial | Randomised:
+    """Another draw of a randomised classifier, by its number; any other predictor stays what it is.
+
+    Whoever reads nothing but outputs cannot have the same draw twice.
+    """
+    return draw(predictor, predictor.keys, number) if isinstance(predictor, Randomised) else predictor
