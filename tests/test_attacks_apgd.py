@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robust_jax import attacks
-from robust_jax.attacks.apgd import check_windows
+from robust_jax.attacks.ascent import check_windows
 from robust_jax.attacks.inputs import make_problem
 from robust_jax.core.keys import example_keys
 

@@ -34,6 +34,8 @@ ATTACKS = {
     "apgd dlr restarts": attacks.APGD(eps=0.03, steps=10, loss="dlr", restarts=2),
     "nifgsm": attacks.NIFGSM(eps=0.03),
     "pgd early stop": attacks.PGD(eps=0.03, steps=12, early_stop=True),
+    "apgd L1": attacks.APGD(norm="L1", eps=4.0, steps=20),
+    "apgd L1 large radii": attacks.APGD(norm="L1", eps=4.0, steps=20, large_radii=True),
     "apgd early stop": attacks.APGD(eps=0.03, steps=22, early_stop=True),
     **{f"fab {norm}": attacks.FAB(norm=norm, eps=2 * RADII[norm], steps=10) for norm in ("Linf", "L2", "L1")},
     "fab restarts": attacks.FAB(eps=0.06, steps=5, restarts=2, early_stop=True),
@@ -126,7 +128,7 @@ def test_radii_are_one_program(attack):
         return convolutional(images)
 
     predictor = jax.tree_util.Partial(counting)
-    attack.run(keys, predictor, images, labels)
+    attack.run(keys, predictor, images, labels, eps=0.0)
     before = len(traces)
     both = attack(keys, predictor, images, labels, eps=jnp.array([0.5, 1, 1, 0.5, 1, 2]) * attack.eps)
     other = dataclasses.replace(attack, eps=2 * attack.eps)(keys, predictor, images, labels)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+import math
+from functools import partial
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,41 +13,33 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
+from robust_jax.attacks.ascent import (
+    THREATS,
+    Ascent,
+    begin,
+    begin_within,
+    check_windows,
+    first_step_size,
+    halving_check,
+    momentum_move,
+    random_start,
+    sparse_move,
+    sparsity_check,
+    sparsity_windows,
+    with_density_of_start,
+)
 from robust_jax.attacks.base import Attack, where_examples
 from robust_jax.attacks.losses import TARGETED_LOSSES, Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
-from robust_jax.attacks.randomised import value_and_mean_gradient
-from robust_jax.attacks.threats import L2, Linf, Threat
+from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
-from robust_jax.core.norms import norm_lp
-from robust_jax.core.random_words import random_normal, random_uniform
-from robust_jax.types import Image, Images, PRNGKey
-
-# Ball, then box: the projection of the original.
-THREATS: dict[str, Threat] = {"Linf": Linf(), "L2": L2(exact=False)}
-MOMENTUM = 0.25
-
-
-class Run(NamedTuple):
-    """One ascent: where it is, the best it has seen, and what its step size depends on."""
-
-    images: Images
-    previous: Images
-    step_size: Float[Array, "b"]
-    best: tuple[Images, Images, Float[Array, "b"]]
-    """Images of the highest loss, their gradient, the loss."""
-    last_loss: Float[Array, "b"]
-    increases: Int[Array, "b"]
-    """Steps since the last check that increased the loss."""
-    halved: Bool[Array, "b"]
-    """At the last check."""
-    best_at_check: Float[Array, "b"]
+from robust_jax.types import Images
 
 
 class APGDState(NamedTuple):
-    """The run under way, and what all of them found."""
+    """The ascent under way, and what all of them found."""
 
-    run: Run
+    ascent: Ascent
     success: Bool[Array, "b"]
     images: Images
     loss: Float[Array, "b"]
@@ -66,17 +60,22 @@ class APGD(Attack):
     87, 93 and 99, the step is halved, and the ascent goes on from the best point, if at most rho of the steps since
     the last check increased the loss, or if the step was not halved there and the best loss is still the same.
 
+    For L1, :math:`\eta_0 = \epsilon` and a step has no momentum. It moves the entries of largest gradient: of 20 %, and
+    from the first check, every 4 % of the steps, of 2/3 of those that the best perturbation changes. Where that has
+    got sparser by 5 %, the ascent goes on from it at :math:`\eta_0`; elsewhere steps shrink by 1.5, to a tenth.
+
     The images returned are the last that were misclassified, or where none was, those of the highest loss.
 
     Raises:
         ValueError: if a name is unknown, or a number out of range; when run, see :meth:`Attack.run`.
 
     References:
-        Croce & Hein, "Reliable evaluation of adversarial robustness" (arXiv 2003.01690), section 3.
+        Croce & Hein, "Reliable evaluation of adversarial robustness" (arXiv 2003.01690), section 3; for L1 "Mind the
+        box" (arXiv 2103.01208), section 4.
     """
 
     norm: str = "Linf"
-    """Linf or L2."""
+    """Linf, L2 or L1."""
     steps: int = 100
     """Gradients followed, in each run; one more is taken at the start."""
     restarts: int = 1
@@ -94,12 +93,18 @@ class APGD(Attack):
 
     default_step: ClassVar[float] = 2.0
     """The first step size over eps."""
+    large_radii: bool = False
+    """For L1: ascend in the balls of 3 eps and 2 eps first, for 30 % of the steps each, as AutoAttack does."""
     num_draws: int = 1
     """Draws of a :class:`Randomised` classifier that a gradient is the mean of."""
 
     def __post_init__(self):
         check_non_negative("eps", self.eps)
         check_choice("norm", self.norm, THREATS)
+        if self.large_radii and self.norm != "L1":
+            raise ValueError(f"Expected norm='L1' with large_radii, got norm={self.norm!r}.")
+        if self.large_radii and self.steps < 4:
+            raise ValueError(f"Expected steps >= 4 with large_radii, got steps={self.steps!r}.")
         self._check_loss()
         check_positive("steps", self.steps)
         check_positive("restarts", self.restarts)
@@ -116,8 +121,21 @@ class APGD(Attack):
         return self.restarts
 
     @property
+    def phases(self) -> tuple[tuple[float, int], ...]:
+        """Of each run: radii over eps, and the steps within them."""
+        if not self.large_radii:
+            return ((1.0, self.steps),)
+        part = math.ceil(0.3 * self.steps)
+        return ((3.0, part), (2.0, part), (1.0, self.steps - 2 * part))
+
+    @property
+    def steps_per_run(self) -> int:
+        """One more in each phase, for the gradient at its start."""
+        return sum(steps + 1 for _, steps in self.phases)
+
+    @property
     def num_steps(self) -> int:
-        return self.num_runs * (self.steps + 1)
+        return self.num_runs * self.steps_per_run
 
     def init(self, predictor: Partial, problem: Problem) -> APGDState:
         size = len(problem.images)
@@ -126,58 +144,65 @@ class APGD(Attack):
         return APGDState(self._start(problem, jnp.int32(0)), none, problem.images, low, none, ranking)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: APGDState) -> APGDState:
-        run_index, i = i // (self.steps + 1), i % (self.steps + 1)
-        run = state.run
+        run_index, place = i // self.steps_per_run, i % self.steps_per_run
+        ascent = state.ascent
         if self.num_runs > 1:
-            started = jax.lax.cond(i == 0, lambda: self._start(problem, run_index), lambda: run)
-            run = started
-        (losses, logits), gradient = self._gradient(predictor, problem, state.ranking, run_index, run.images)
+            ascent = jax.lax.cond(place == 0, lambda: self._start(problem, run_index), lambda: ascent)
+        radii, numbers, windows = self._schedule()
+        eps, i = problem.eps * radii[place], numbers[place]
+        if len(self.phases) > 1:
+            shrink = (i == 0) & (place > 0)
+            begin_phase = partial(begin_within, self.norm, ascent.best[0], problem.images, eps)
+            ascent = jax.lax.cond(shrink, begin_phase, lambda: ascent)
+        (losses, logits), gradient = self._gradient(predictor, problem, state.ranking, run_index, ascent.images)
 
         # An example that an earlier run broke keeps what that run found.
-        success = succeeded(logits, problem)
-        take = success | (~state.success & (losses > state.loss))
-        images, loss = where_examples(take, (run.images, losses), (state.images, state.loss))
-        zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~success
-        best = where_examples(losses > run.best[2], (run.images, gradient, losses), run.best)
+        success = succeeded(logits, problem) & (radii[place] == 1)
+        take = success | (~state.success & (losses > state.loss) & (radii[place] == 1))
+        images, loss = where_examples(take, (ascent.images, losses), (state.images, state.loss))
+        zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~succeeded(logits, problem)
+        best = where_examples(losses > ascent.best[2], (ascent.images, gradient, losses), ascent.best)
         first_loss = losses if self.parity == "fixed" else jnp.zeros_like(losses)
-        run = run._replace(
+        ascent = ascent._replace(
             best=best,
-            increases=run.increases + jnp.where(i > 0, losses > run.last_loss, False),
+            increases=ascent.increases + jnp.where(i > 0, losses > ascent.last_loss, False),
             last_loss=jnp.where(i > 0, losses, first_loss),
-            best_at_check=jnp.where(i > 0, run.best_at_check, losses),
+            best_at_check=jnp.where(i > 0, ascent.best_at_check, losses),
         )
-        run, gradient = self._check(i, run, gradient)
-        run = self._move(i, problem, run, gradient)
-        return APGDState(run, state.success | success, images, loss, state.zero_gradient | zero, state.ranking)
+        if self.norm == "L1":
+            first_step = first_step_size("L1", eps)
+            ascent, gradient = sparsity_check(ascent, gradient, windows[place], problem.images, first_step)
+            ascent = sparse_move(ascent, gradient, problem.images, eps)
+        else:
+            drop = self.parity == "fixed"
+            ascent, gradient = halving_check(ascent, gradient, windows[place], rho=self.rho, drop_momentum=drop)
+            ascent = momentum_move(ascent, gradient, self.norm, problem.images, eps, i == 0)
+        return APGDState(ascent, state.success | success, images, loss, state.zero_gradient | zero, state.ranking)
 
     def result(self, predictor: Partial, problem: Problem, state: APGDState, steps: Int[Array, "b"]) -> AttackResult:
         norm = jax.vmap(THREATS[self.norm].norm)(state.images - problem.images)
+        gradients = steps * draws_of(predictor, self.num_draws)
         return AttackResult(
-            state.images,
-            state.success,
-            norm,
-            state.loss,
-            self.num_draws * steps + 1,
-            self.num_draws * steps,
-            state.zero_gradient,
+            state.images, state.success, norm, state.loss, gradients + 1, gradients, state.zero_gradient
         )
 
     def finished(self, problem: Problem, state: APGDState) -> Bool[Array, "b"] | None:
         return state.success if self.early_stop else None
 
-    def _start(self, problem: Problem, run_index: Int[Array, ""]) -> Run:
-        keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, run_index)
-        images = jax.vmap(self._random)(keys, problem.images, problem.eps)
-        zero = jnp.zeros(len(images))
-        best = (images, jnp.zeros_like(images), zero - jnp.inf)
-        count = jnp.zeros(len(images), jnp.int32)
-        return Run(images, images, self.default_step * problem.eps, best, zero, count, count == 0, zero)
+    def _schedule(self) -> tuple[Float[Array, "s"], Int[Array, "s"], Int[Array, "s"]]:
+        """Of each step in a run: the radius over eps, its number in the phase, and the window of a check there."""
+        windows_of = sparsity_windows if self.norm == "L1" else check_windows
+        radii = [np.full(steps + 1, radius, np.float32) for radius, steps in self.phases]
+        numbers = [np.arange(steps + 1) for _, steps in self.phases]
+        windows = [windows_of(steps) for _, steps in self.phases]
+        return tuple(jnp.asarray(np.concatenate(parts)) for parts in (radii, numbers, windows))
 
-    def _random(self, key: PRNGKey, image: Image, eps: Float[Array, ""]) -> Image:
-        """On the sphere, then into the box."""
-        uniform = self.norm == "Linf"
-        noise = 2 * random_uniform(key, image.shape) - 1 if uniform else random_normal(key, image.shape)
-        return jnp.clip(image + eps * noise / norm_lp(noise, THREATS[self.norm].order), 0, 1)
+    def _start(self, problem: Problem, run_index: Int[Array, ""]) -> Ascent:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, run_index)
+        eps = problem.eps * self.phases[0][0]
+        start = random_start(keys, self.norm, problem.images, eps)
+        ascent = begin(self.norm, start, eps)
+        return with_density_of_start(ascent, problem.images) if self.large_radii else ascent
 
     def _loss(
         self, logits: Float[Array, "b k"], problem: Problem, ranking: Int[Array, "b k"], run_index: Int[Array, ""]
@@ -191,37 +216,6 @@ class APGD(Attack):
             return jnp.sum(losses), (losses, logits)
 
         return value_and_mean_gradient(total, predictor, images, self.num_draws)
-
-    def _check(self, i: Int[Array, ""], run: Run, gradient: Images) -> tuple[Run, Images]:
-        """Halves step sizes and goes back to the best points, where it is time to and called for."""
-        windows = jnp.asarray(check_windows(self.steps))
-        window = windows[i]
-        stalled = ~run.halved & (run.best_at_check >= run.best[2])
-        halve = (window > 0) & ((run.increases <= self.rho * window) | stalled)
-        best_images, best_gradient, best_loss = run.best
-        images, gradient = where_examples(halve, (best_images, best_gradient), (run.images, gradient))
-        previous = where_examples(halve, best_images, run.previous) if self.parity == "fixed" else run.previous
-        run = run._replace(
-            images=images,
-            previous=previous,
-            step_size=jnp.where(halve, run.step_size / 2, run.step_size),
-            increases=jnp.where(window > 0, 0, run.increases),
-            halved=jnp.where(window > 0, halve, run.halved),
-            best_at_check=jnp.where(window > 0, best_loss, run.best_at_check),
-        )
-        return run, gradient
-
-    def _move(self, i: Int[Array, ""], problem: Problem, run: Run, gradient: Images) -> Run:
-        threat = THREATS[self.norm]
-        weight = jnp.where(i > 0, 1 - MOMENTUM, 1.0)
-
-        def move(image: Image, x: Image, previous: Image, gradient: Image, size: Array, eps: Array) -> Image:
-            z = image + threat.project(x + size * threat.steepest(gradient) - image, image, eps)
-            mixed = x + weight * (z - x) + (1 - weight) * (x - previous)
-            return image + threat.project(mixed - image, image, eps)
-
-        arguments = (problem.images, run.images, run.previous, gradient, run.step_size, problem.eps)
-        return run._replace(images=jax.vmap(move)(*arguments), previous=run.images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,15 +263,3 @@ class APGDT(APGD):
         # Of an example that was misclassified to begin with, the label may be one of them.
         target = jnp.where(target == problem.labels, ranking[:, 0], target)
         return TARGETED_LOSSES[self.loss](logits, problem.labels, target)
-
-
-def check_windows(steps: int) -> Int[np.ndarray, "steps+1"]:
-    """After each number of steps, how many steps a check there looks back on; 0 where there is none."""
-    windows = np.zeros(steps + 1, np.int32)
-    window, least, shorter = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
-    step = window
-    while step <= steps:
-        windows[step] = window
-        window = max(window - shorter, least)
-        step += window
-    return windows

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_jax.attacks.base import Attack, where_examples
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
-from robust_jax.attacks.randomised import value_and_mean_gradient
+from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.types import Images
@@ -140,9 +140,8 @@ class PGD(Attack):
         )
         images, success, loss = self._better(state.best, last, jnp.bool_(True))
         norm = jax.vmap(as_threat(self.norm).norm)(images - problem.images)
-        return AttackResult(
-            images, success, norm, loss, self.num_draws * steps + 1, self.num_draws * steps, state.zero_gradient
-        )
+        gradients = steps * draws_of(predictor, self.num_draws)
+        return AttackResult(images, success, norm, loss, gradients + 1, gradients, state.zero_gradient)
 
     def finished(self, problem: Problem, state: PGDState) -> Bool[Array, "b"] | None:
         return state.best[1] if self.early_stop else None

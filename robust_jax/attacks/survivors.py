@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
 LEAST = 8
-FACTOR = 4
 
 
 def is_traced(*trees: PyTree) -> bool:
@@ -16,16 +15,17 @@ def is_traced(*trees: PyTree) -> bool:
 
 
 def rows_of(active: Bool[np.ndarray, "b"]) -> Int[np.ndarray, "s"]:
-    """The rows that are active, some twice, so that their number is b, b / 4, b / 16, … but at least 8.
+    """The rows that are active, the first of them again so often that their number is b, or 8, 16, 32, … below b.
 
     Empty if none is active.
     """
     rows = np.flatnonzero(active)
     if rows.size == 0:
         return rows
-    size = len(active)
-    while rows.size <= (smaller := -(-size // FACTOR)) and size > LEAST:
-        size = max(smaller, LEAST)
+    size = LEAST
+    while size < rows.size:
+        size *= 2
+    size = min(size, len(active))
     return np.concatenate([rows, np.repeat(rows[:1], size - rows.size)])
 
 
