@@ -91,9 +91,6 @@ class APGD(Attack):
     early_stop: bool = False
     """Leave an example alone once it is broken: the same examples are, sooner."""
 
-    default_step: ClassVar[float] = 2.0
-    """The first step size over eps."""
-    large_radii: bool = False
     """For L1: ascend in the balls of 3 eps and 2 eps first, for 30 % of the steps each, as AutoAttack does."""
     num_draws: int = 1
     """Draws of a :class:`Randomised` classifier that a gradient is the mean of."""
