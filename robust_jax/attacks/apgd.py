@@ -90,7 +90,7 @@ class APGD(Attack):
     ``fixed`` compares with the loss at the start, and drops the momentum."""
     early_stop: bool = False
     """Leave an example alone once it is broken: the same examples are, sooner."""
-
+    large_radii: bool = False
     """For L1: ascend in the balls of 3 eps and 2 eps first, for 30 % of the steps each, as AutoAttack does."""
     num_draws: int = 1
     """Draws of a :class:`Randomised` classifier that a gradient is the mean of."""
