@@ -47,8 +47,9 @@ ATTACKS = {
         f"nes {norm}": attacks.NES(norm=norm, eps=RADII[norm], steps=12, samples=40, width=0.02)
         for norm in ("Linf", "L2")
     },
+    "one pixel": attacks.OnePixel(eps=3.0, pixels=4, population=20, generations=8),
 }
-GRADIENT_FREE = (attacks.Square, attacks.SPSA, attacks.NES)
+GRADIENT_FREE = (attacks.Square, attacks.SPSA, attacks.NES, attacks.OnePixel)
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 UNTARGETED = (attacks.AutoAttack,)
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

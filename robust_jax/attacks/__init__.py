@@ -8,6 +8,7 @@ from robust_jax.attacks.fab import FAB, FABT
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
 from robust_jax.attacks.nes import NES
+from robust_jax.attacks.one_pixel import OnePixel
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.randomised import Randomised, through
@@ -40,6 +41,7 @@ __all__ = [
     "AutoAttackResult",
     "Linf",
     "MinimumNorm",
+    "OnePixel",
     "Problem",
     "Randomised",
     "Square",
