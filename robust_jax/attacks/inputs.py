@@ -28,25 +28,27 @@ def make_problem(
             a class is negative, or a target is the label.
     """
     images, labels, eps = jnp.asarray(images, jnp.float32), jnp.asarray(labels), jnp.asarray(eps, jnp.float32)
+    targets = None if targets is None else jnp.asarray(targets)
     if images.ndim != 4:
         raise ValueError(f"Expected images of shape [b, h, w, c], got shape {images.shape}.")
     size = len(images)
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != (size,):
         raise ValueError(f"Expected {size} keys, one for each image, as of jax.random.split, got shape {keys.shape}.")
-    _check_classes("labels", labels, size)
     if eps.shape not in ((), (size,)):
         raise ValueError(f"Expected eps to be one number, or {size}, one for each image, got shape {eps.shape}.")
+    _check_classes("labels", labels, size)
     if targets is not None:
-        targets = jnp.asarray(targets)
         _check_classes("targets", targets, size)
-        if _known(targets, labels) and (same := np.flatnonzero(np.asarray(targets == labels))).size:
+        if _known(targets, labels) and (same := np.flatnonzero(np.asarray(targets) == np.asarray(labels))).size:
             raise ValueError(f"Expected targets other than the labels, got the label for example {same[0]}.")
-    if _known(images) and not (bool(jnp.all(images >= 0)) and bool(jnp.all(images <= 1))):
-        raise ValueError(
-            f"Expected images in [0, 1], got values from {float(images.min()):.4g} to {float(images.max()):.4g}."
-        )
-    if _known(eps) and not bool(jnp.all(eps >= 0)):
-        raise ValueError(f"Expected eps >= 0, got eps={float(jnp.min(eps))!r}.")
+    if _known(images):
+        # Within jit, what is computed from values that are known would not be.
+        with jax.ensure_compile_time_eval():
+            low, high = float(jnp.min(images)), float(jnp.max(images))
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"Expected images in [0, 1], got values from {low:.4g} to {high:.4g}.")
+    if _known(eps) and not (np.asarray(eps) >= 0).all():
+        raise ValueError(f"Expected eps >= 0, got eps={float(np.min(np.asarray(eps)))!r}.")
     return Problem(keys, images, labels, jnp.broadcast_to(eps, (size,)), targets)
 
 
@@ -64,8 +66,8 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
     if len(shape) != 2 or shape[0] != len(problem.images):
         raise ValueError(f"Expected logits of shape [{len(problem.images)}, k], got shape {shape}.")
     for name, classes in (("labels", problem.labels), ("targets", problem.targets)):
-        if classes is not None and _known(classes) and int(jnp.max(classes)) >= shape[1]:
-            raise ValueError(f"Expected {name} in [0, {shape[1] - 1}], got {int(jnp.max(classes))}.")
+        if classes is not None and _known(classes) and (largest := np.asarray(classes).max()) >= shape[1]:
+            raise ValueError(f"Expected {name} in [0, {shape[1] - 1}], got {largest}.")
     if not _known(problem, predictor):
         return
     logits = _logits(predictor, problem.images)
@@ -88,8 +90,8 @@ def _logits(predictor: Partial, images: Images) -> Float[Array, "b k"]:
 def _check_classes(name: str, classes: Array, size: int) -> None:
     if classes.shape != (size,) or not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(f"Expected {size} integer {name}, got shape {classes.shape} of {classes.dtype}.")
-    if _known(classes) and int(jnp.min(classes)) < 0:
-        raise ValueError(f"Expected {name} >= 0, got {int(jnp.min(classes))}.")
+    if _known(classes) and (smallest := np.asarray(classes).min()) < 0:
+        raise ValueError(f"Expected {name} >= 0, got {smallest}.")
 
 
 def _known(*trees) -> bool:
