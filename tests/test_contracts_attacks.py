@@ -48,6 +48,8 @@ ATTACKS = {
         for norm in ("Linf", "L2")
     },
     "one pixel": attacks.OnePixel(eps=3.0, pixels=4, population=20, generations=8),
+    **{f"deepfool {norm}": attacks.DeepFool(norm=norm, eps=2 * RADII[norm]) for norm in ("Linf", "L2")},
+    "ddn": attacks.DDN(eps=0.8, steps=30),
 }
 GRADIENT_FREE = (attacks.Square, attacks.SPSA, attacks.NES, attacks.OnePixel)
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")

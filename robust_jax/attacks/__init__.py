@@ -4,6 +4,8 @@ from robust_jax.attacks.apgd import APGD, APGDT
 from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult
 from robust_jax.attacks.base import Attack
 from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked
+from robust_jax.attacks.ddn import DDN
+from robust_jax.attacks.deepfool import DeepFool
 from robust_jax.attacks.fab import FAB, FABT
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
@@ -20,6 +22,7 @@ __all__ = [
     "APGD",
     "APGDT",
     "BIM",
+    "DDN",
     "FAB",
     "FABT",
     "FGSM",
@@ -39,6 +42,7 @@ __all__ = [
     "AttackResult",
     "AutoAttack",
     "AutoAttackResult",
+    "DeepFool",
     "Linf",
     "MinimumNorm",
     "OnePixel",
