@@ -7,6 +7,7 @@ import pytest
 from test_contracts_attacks import convolutional, problem
 
 from robust_jax import attacks
+from robust_jax.attacks.autoattack import CODES
 from robust_jax.attacks.inputs import make_problem
 from robust_jax.attacks.survivors import rows_of
 from robust_jax.core.predictor import as_predictor
@@ -31,12 +32,12 @@ def test_no_weaker_than_its_parts(attack):
     predictor = as_predictor(convolutional)
     parts = make_problem(keys, images, labels, attack.eps, None)
     broken = jnp.argmax(convolutional(images), axis=-1) != labels
-    for number, name in enumerate(attack.stages, start=1):
-        found = attack.solve_stage(name, predictor, parts, 5)
+    for number, name in enumerate(attack.stages):
+        found = attacks.Stage(whole=attack, name=name).solve(predictor, parts)
         assert (whole.success | ~found.success).all(), name
-        np.testing.assert_array_equal(whole.broken_by == number, found.success & ~broken, name)
+        np.testing.assert_array_equal(whole.broken_by == CODES[name], found.success & ~broken, name)
         broken = broken | found.success
-        np.testing.assert_array_equal(whole.robust_after(number), ~broken)
+        np.testing.assert_array_equal(whole.robust_after(*attack.stages[: number + 1]), ~broken)
     np.testing.assert_array_equal(whole.success, broken)
     np.testing.assert_array_equal(whole.broken_by == 0, jnp.arange(size) == size - 1)
     np.testing.assert_allclose(whole.loss, attacks.margin(convolutional(whole.images), labels), atol=1e-5)
@@ -122,3 +123,16 @@ def test_no_radius_to_sweep():
     keys, images, labels = problem()
     with pytest.raises(ValueError, match="at least one radius"):
         attacks.PGD().sweep(keys, convolutional, images, labels, ())
+
+
+def test_square_after_hidden_gradients_is_told():
+    keys, images, _ = problem()
+    hidden = jax.tree_util.Partial(lambda images: jnp.round(convolutional(images) * 50) / 50)
+    labels = jnp.argmax(hidden(images), axis=-1)
+    result = attacks.AutoAttack(eps=0.1, steps=3, queries=100).run(keys, hidden, images, labels)
+    assert (result.broken_by == CODES["square"]).any()
+    blind, square = result.warnings()
+    assert "Zero gradients" in blind
+    assert "Square broke" in square
+    with pytest.raises(ValueError, match="Did you mean 'apgd-t'"):
+        result.robust_after("apgdt")

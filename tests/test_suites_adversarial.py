@@ -97,3 +97,79 @@ def test_blindness_is_told():
 def test_bad_radii(radii):
     with pytest.raises(ValueError, match="radi"):
         suites.Adversarial(radii=radii)
+
+
+def test_several_attacks_and_the_worst_of_them():
+    several = (attacks.FGSM(), attacks.PGD(norm="L2", steps=3))
+    rows = list(suites.Adversarial(several, RADII, by_class=True).rows(KEY, Linear(), evaluation()))
+    assert {row.case for row in rows if ": " not in row.case} == {"FGSM Linf", "PGD L2", "worst"}
+    for eps in RADII:
+        found = {row.case: row for row in rows if row.metric == "error" and row.severity == eps}
+        assert found["worst"].value == max(found["FGSM Linf"].value, found["PGD L2"].value)
+        by_class = [found[f"FGSM Linf: {name}"] for name in evaluation().class_names]
+        assert sum(row.count for row in by_class) == 40
+        total = sum(row.value * row.count for row in by_class)
+        np.testing.assert_allclose(total, 40 * found["FGSM Linf"].value)
+
+
+def test_median_norm_of_a_minimum_norm_attack():
+    """On a linear classifier, the margin over the L2 norm of the difference of weights, as far as it is within eps."""
+    images, labels = examples()
+    logits = images.reshape(40, -1) / 255 @ WEIGHTS
+    margin = logits[np.arange(40), labels] - logits[np.arange(40), 1 - labels]
+    reach = margin / np.linalg.norm(WEIGHTS[:, 0] - WEIGHTS[:, 1])
+    rows = list(suites.Adversarial(attacks.FAB(norm="L2", steps=20), (0.5,)).rows(KEY, Linear(), evaluation()))
+    row = errors(rows, "median_norm")[0.5]
+    within = reach[(reach > 0) & (reach < 0.5)]
+    assert row.count == len(within)
+    np.testing.assert_allclose(row.value, np.median(within), rtol=0.01)
+
+
+class Stopped(RuntimeError):
+    """What ends an evaluation half-way."""
+
+
+def test_an_interrupted_radius_goes_on_at_the_next_batch(tmp_path):
+    suite = suites.AutoAttack(attacks.AutoAttack(steps=4, queries=10), (0.02,))
+    with pytest.warns(UserWarning, match="2 classes"):
+        whole = list(suite.rows(KEY, Linear(), evaluation()))
+    done = []
+
+    def stop(share):
+        done.append(share)
+        if len(done) == 2:
+            raise Stopped
+
+    with pytest.warns(UserWarning, match="2 classes"), pytest.raises(Stopped):
+        list(suite.rows(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path), advance=stop))
+    assert done == [16 / 40, 16 / 40]
+    store = suites.CaseStore(tmp_path)
+    shares = []
+    with pytest.warns(UserWarning, match="2 classes"):
+        assert list(suite.rows(KEY, Linear(), evaluation(), store=store, advance=shares.append)) == whole
+    assert shares == [16 / 40, 16 / 40, 8 / 40]
+    assert len(list(tmp_path.rglob("*batch=*.npz"))) == 3
+
+
+@pytest.mark.filterwarnings("ignore:AutoAttack")
+def test_autoattack_row_by_row():
+    suite = suites.AutoAttack(attacks.AutoAttack(steps=4, queries=10), (0.06, 0.03), alone=True)
+    rows = list(suite.rows(KEY, Linear(), evaluation()))
+    found = {(row.metric, row.case, row.severity): row.value for row in rows}
+    curve = {row.severity: row.value for row in curve_rows(attacks.PGD(steps=10), (0.03, 0.06))}
+    for eps in (0.03, 0.06):
+        assert found["robust_accuracy", "AutoAttack Linf", eps] == pytest.approx(1 - curve[eps])
+        after = [found["robust_accuracy_after", stage, eps] for stage in ("clean", *suite.attack.stages)]
+        assert after == sorted(after, reverse=True)
+        assert after[0] == 37 / 40
+        assert after[-1] == found["robust_accuracy", "AutoAttack Linf", eps]
+        alone = [found["robust_accuracy_alone", stage, eps] for stage in suite.attack.stages]
+        assert min(alone) >= after[-1]
+        assert alone[0] == after[1] or eps > 0.03
+        assert found["median_norm", "AutoAttack Linf", eps] <= eps * (1 + 1e-5)
+    assert suite.num_cases == 2 * 5
+    assert suite.samples(KEY, Linear(), evaluation(), num_images=2).images.shape == (2, 3, 8, 8, 3)
+
+
+def curve_rows(attack, radii):
+    return [row for row in suites.Adversarial(attack, radii).rows(KEY, Linear(), evaluation()) if row.metric == "error"]

@@ -1,22 +1,28 @@
 """Worst-case inputs: ``attack(keys, logits_fn, images, labels) -> adversarial images``, for any logits function."""
 
 from robust_jax.attacks.apgd import APGD, APGDT
-from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult
+from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult, Stage
 from robust_jax.attacks.base import Attack
+from robust_jax.attacks.boundary import BoundaryAttack
 from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked
 from robust_jax.attacks.ddn import DDN
 from robust_jax.attacks.deepfool import DeepFool
 from robust_jax.attacks.fab import FAB, FABT
+from robust_jax.attacks.hop_skip_jump import HopSkipJump
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
 from robust_jax.attacks.nes import NES
 from robust_jax.attacks.one_pixel import OnePixel
+from robust_jax.attacks.parameter_pgd import ParameterPGD
+from robust_jax.attacks.parameter_search import ParameterResult, ParameterSearch
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.randomised import Randomised, through
+from robust_jax.attacks.spatial import Spatial, rotate_translate
 from robust_jax.attacks.spsa import SPSA
 from robust_jax.attacks.square import Square
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
+from robust_jax.attacks.threats_parameters import Joint, ParameterBox, Parameters, TransformThreat
 
 __all__ = [
     "APGD",
@@ -42,20 +48,32 @@ __all__ = [
     "AttackResult",
     "AutoAttack",
     "AutoAttackResult",
+    "BoundaryAttack",
     "DeepFool",
+    "HopSkipJump",
+    "Joint",
     "Linf",
     "MinimumNorm",
     "OnePixel",
+    "ParameterBox",
+    "ParameterPGD",
+    "ParameterResult",
+    "ParameterSearch",
+    "Parameters",
     "Problem",
     "Randomised",
+    "Spatial",
     "Square",
+    "Stage",
     "Threat",
+    "TransformThreat",
     "bpda",
     "cross_entropy",
     "dlr",
     "margin",
     "mean_of",
     "mean_of_stacked",
+    "rotate_translate",
     "targeted_dlr",
     "through",
 ]

@@ -19,7 +19,7 @@ from robust_jax.attacks.losses import attack_loss, margin
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.randomised import draw
 from robust_jax.attacks.square import NORMS, Square
-from robust_jax.attacks.survivors import is_traced, put, rows_of, take
+from robust_jax.attacks.survivors import can_select, put, rows_of, take
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.keys import named_key
 from robust_jax.types import Images
@@ -30,11 +30,17 @@ STAGES = {
     "rand": ("apgd-ce", "apgd-dlr"),
 }
 """Attacks of each version, in order."""
+CODES = {"clean": 0, "apgd-ce": 1, "apgd-t": 2, "fab-t": 3, "square": 4, "apgd-dlr": 5, "fab": 6}
+"""Of ``broken_by``."""
+SQUARE_GAIN = 0.002
 
 
 class AutoAttackResult(NamedTuple):
-    """As an :class:`AttackResult`, with the stage that broke an example: 0 if it was wrong as it is, 1 for the first
-    of ``stages`` and so on, and -1 where none did. ``loss`` is the margin of the logits."""
+    """As an :class:`AttackResult`, with the stage that broke an example, by its number in :data:`CODES`.
+
+    That is 0 for "clean", of examples that are wrong as they are, and -1 where no stage did. ``loss`` is the margin of
+    the logits.
+    """
 
     images: Images
     success: Bool[Array, "b"]
@@ -45,13 +51,28 @@ class AutoAttackResult(NamedTuple):
     zero_gradient: Bool[Array, "b"]
     broken_by: Int[Array, "b"]
 
-    def robust_after(self, stage: int) -> Bool[Array, "b"]:
-        """Examples that the stages up to this one did not break; stage 0 gives those classified correctly."""
-        return (self.broken_by < 0) | (self.broken_by > stage)
+    def robust_after(self, *stages: str) -> Bool[Array, "b"]:
+        """Examples that are classified correctly and that none of these stages broke.
+
+        Raises:
+            ValueError: if a name is unknown; the nearest is named.
+        """
+        robust = self.broken_by != CODES["clean"]
+        for name in stages:
+            check_choice("stage", name, CODES)
+            robust &= self.broken_by != CODES[name]
+        return robust
 
     def warnings(self) -> list[str]:
         """What should make one doubt the result, in words; for results on the host."""
-        return AttackResult(*self[:-1]).warnings()
+        told = AttackResult(*self[:-1]).warnings()
+        gain = float(jnp.mean(self.broken_by == CODES["square"]))
+        if gain > SQUARE_GAIN:
+            told.append(
+                f"Square broke {gain:.1%} of the examples that attacks with gradients did not: these may be hidden. "
+                "Try more queries, or an attack made for the model."
+            )
+        return told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +149,6 @@ class AutoAttack(Attack):
         check_choice("stage", name, attacks)
         return attacks[name]()
 
-    def solve_stage(self, name: str, predictor: Partial, problem: Problem, num_classes: int) -> AttackResult:
-        """One of the attacks, with the keys it has as a part of the whole."""
-        keys = jax.vmap(named_key, (0, None))(problem.keys, name)
-        return self.stage(name, num_classes).solve(predictor, problem._replace(keys=keys))
-
     def solve(self, predictor: Partial, problem: Problem) -> AutoAttackResult:
         if problem.targets is not None:
             raise ValueError("Expected no targets: AutoAttack chooses its own.")
@@ -140,19 +156,48 @@ class AutoAttack(Attack):
         if num_classes < 10 and self.version != "rand":
             warnings.warn(f"AutoAttack: {num_classes} classes, so {num_classes - 1} targets and not 9.", stacklevel=4)
         whole = _clean(predictor, problem)
-        traced = is_traced(predictor, problem)
-        for number, name in enumerate(self.stages, start=1):
-            if traced:
-                found = _after_stage(number, whole, self.solve_stage(name, predictor, problem, num_classes))
+        together = not can_select(predictor, problem)
+        for name in self.stages:
+            if together:
+                found = _after_stage(CODES[name], whole, Stage(whole=self, name=name).solve(predictor, problem))
                 whole = where_examples(whole.success, whole, found)
                 continue
             rows = rows_of(~np.asarray(whole.success))
             if rows.size == 0:
                 break
             part = take(problem, rows)
-            found = _after_stage(number, take(whole, rows), self.solve_stage(name, predictor, part, num_classes))
+            found = _after_stage(CODES[name], take(whole, rows), Stage(whole=self, name=name).solve(predictor, part))
             whole = put(whole, rows, found)
         return _with_margin(predictor, problem, whole)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage(Attack):
+    """One of AutoAttack's attacks alone, with the keys it has there, so that it finds what it would.
+
+    Raises:
+        ValueError: if the name is unknown; the nearest is named.
+    """
+
+    whole: AutoAttack = AutoAttack()
+    """Which AutoAttack; its own radius is not used."""
+    name: str = "apgd-ce"
+    """Which of its attacks."""
+
+    def __post_init__(self):
+        check_non_negative("eps", self.eps)
+        self.whole.stage(self.name)
+
+    @property
+    def norm(self) -> str:
+        """That of the whole."""
+        return self.whole.norm
+
+    def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
+        num_classes = jax.eval_shape(draw(predictor, problem.keys, 0), problem.images).shape[1]
+        keys = jax.vmap(named_key, (0, None))(problem.keys, self.name)
+        attack = dataclasses.replace(self.whole.stage(self.name, num_classes), eps=0.0)
+        return attack.solve(predictor, problem._replace(keys=keys))
 
 
 @jax.jit
@@ -162,7 +207,7 @@ def _clean(predictor: Partial, problem: Problem) -> AutoAttackResult:
     success = succeeded(logits, problem)
     zero = jnp.zeros(len(logits), jnp.int32)
     loss = attack_loss(margin, logits, problem)
-    broken_by = jnp.where(success, 0, -1)
+    broken_by = jnp.where(success, CODES["clean"], -1)
     return AutoAttackResult(problem.images, success, 0.0 * loss, loss, zero + 1, zero, zero > 0, broken_by)
 
 
@@ -173,12 +218,12 @@ def _with_margin(predictor: Partial, problem: Problem, result: AutoAttackResult)
 
 
 @jax.jit
-def _after_stage(number: int, before: AutoAttackResult, found: AttackResult) -> AutoAttackResult:
+def _after_stage(code: int, before: AutoAttackResult, found: AttackResult) -> AutoAttackResult:
     """With what a stage found; images that it did not break stay as they were."""
     return AutoAttackResult(
         *where_examples(found.success, (found.images, found.success, found.norm, found.loss), before[:4]),
         queries=before.queries + found.queries,
         gradients=before.gradients + found.gradients,
         zero_gradient=before.zero_gradient | found.zero_gradient,
-        broken_by=jnp.where(found.success, number, before.broken_by),
+        broken_by=jnp.where(found.success, code, before.broken_by),
     )

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from robust_jax.attacks.inputs import check_logits, make_problem
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.randomised import Randomised, draw
-from robust_jax.attacks.survivors import is_traced, put, rows_of, take
+from robust_jax.attacks.survivors import can_select, put, rows_of, take
 from robust_jax.core.loops import iterate
 from robust_jax.core.predictor import as_predictor
 from robust_jax.types import Images, LogitsFn, PRNGKeys
@@ -115,14 +115,14 @@ class Attack:
             raise ValueError("Expected at least one radius, got none.")
         predictor, problem = self._prepare(keys, logits_fn, images, labels, min(radii), targets)
         attack = dataclasses.replace(self, eps=0.0)
-        traced = is_traced(predictor, problem)
+        together = not can_select(predictor, problem)
         order = np.argsort(radii)
         results, last = [], None
         for eps in np.asarray(radii, np.float32)[order]:
             at_eps = problem._replace(eps=jnp.full(len(problem.images), eps))
             if last is None:
                 last = attack.solve(predictor, at_eps)
-            elif traced:
+            elif together:
                 last = where_examples(last.success, last, attack.solve(predictor, at_eps))
             elif (rows := rows_of(~np.asarray(last.success))).size:
                 last = put(last, rows, attack.solve(predictor, take(at_eps, rows)))
@@ -134,7 +134,7 @@ class Attack:
         """The same of inputs that have been checked."""
         state = _init(self, predictor, problem)
         carry = state, jnp.zeros(len(problem.images), jnp.int32)
-        if self.finished(problem, state) is None or is_traced(predictor, problem):
+        if self.finished(problem, state) is None or not can_select(predictor, problem):
             carry = iterate(_step, self, range(self.num_steps), carry, predictor, problem)
         else:
             carry = self._solve_by_parts(predictor, problem, carry)

@@ -9,9 +9,10 @@ from jaxtyping import Array, Bool, Int, PyTree
 LEAST = 8
 
 
-def is_traced(*trees: PyTree) -> bool:
-    """Whether values are unknown, as within ``jit``."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+def can_select(*trees: PyTree) -> bool:
+    """Whether examples can be taken out: not within ``jit``, nor of arrays that other hosts hold parts of."""
+    leaves = [leaf for leaf in jax.tree.leaves(trees) if isinstance(leaf, jax.Array)]
+    return all(not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable for leaf in leaves)
 
 
 def rows_of(active: Bool[np.ndarray, "b"]) -> Int[np.ndarray, "s"]:
@@ -29,13 +30,24 @@ def rows_of(active: Bool[np.ndarray, "b"]) -> Int[np.ndarray, "s"]:
     return np.concatenate([rows, np.repeat(rows[:1], size - rows.size)])
 
 
-@jax.jit
-def take(tree: PyTree, rows: Int[Array, "s"]) -> PyTree:
-    """Rows of every array."""
-    return jax.tree.map(lambda leaf: leaf[rows], tree)
+def take(tree: PyTree, rows: Int[np.ndarray, "s"]) -> PyTree:
+    """Rows of every array, laid out over devices as the array is where their number allows it."""
+
+    def place(part: Array, whole: Array) -> Array:
+        sharding = getattr(whole, "sharding", None)
+        if sharding is None or sharding.num_devices == 1 or len(rows) % sharding.num_devices:
+            return part
+        return jax.device_put(part, sharding)
+
+    return jax.tree.map(place, _take(tree, rows), tree)
 
 
 @jax.jit
 def put(tree: PyTree, rows: Int[Array, "s"], part: PyTree) -> PyTree:
     """The tree with rows of every array replaced; of a row that is there twice, either."""
     return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), tree, part)
+
+
+@jax.jit
+def _take(tree: PyTree, rows: Int[Array, "s"]) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[rows], tree)

@@ -1,6 +1,7 @@
 """Evaluation recipes: ``suite.rows(key, predictor, data)`` yields tidy rows."""
 
 from robust_jax.suites.adversarial import Adversarial
+from robust_jax.suites.autoattack import AutoAttack
 from robust_jax.suites.case import RowLabels
 from robust_jax.suites.class_separation import ClassSeparation
 from robust_jax.suites.clean import Clean
@@ -17,6 +18,7 @@ from robust_jax.suites.store import CaseStore
 
 __all__ = [
     "Adversarial",
+    "AutoAttack",
     "CaseStore",
     "ClassSeparation",
     "Clean",

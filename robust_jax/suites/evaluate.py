@@ -41,6 +41,6 @@ def evaluate(
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         for name, suite in suites.items():
             task = bar.add_task(name, total=getattr(suite, "num_cases", None))
-            advance = lambda task=task: bar.advance(task)  # noqa: E731
+            advance = lambda share=1.0, task=task: bar.advance(task, share)  # noqa: E731
             rows.extend(suite.rows(key, predictor, data, store=store, labels=labels, advance=advance))
     return rows

@@ -1,0 +1,142 @@
+"""Robust accuracy by AutoAttack, with what each of its attacks contributes."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from robust_jax import attacks, metrics
+from robust_jax.attacks.autoattack import CODES, SQUARE_GAIN
+from robust_jax.core.checks import check_non_negative
+from robust_jax.suites.adversarial import (
+    Adversarial,
+    attack_name,
+    attacked,
+    class_rows,
+    clean_examples,
+    proportion_row,
+)
+from robust_jax.suites.case import RowLabels, make_row
+from robust_jax.suites.samples import Samples
+from robust_jax.suites.store import CaseStore, Table
+from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row
+
+NAME = "autoattack"
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoAttack:
+    """Robust accuracy by AutoAttack at one or several radii: overall, after each of its attacks, and of each class.
+
+    As in :class:`Adversarial`, what has been broken at one radius is not attacked at larger ones, and finished batches
+    are kept, since a whole evaluation outlives a machine that can be taken away.
+
+    Raises:
+        ValueError: if there is no radius, or one is negative.
+    """
+
+    attack: attacks.AutoAttack = attacks.AutoAttack()
+    """The attack; its own radius is not used."""
+    radii: tuple[float, ...] = (8 / 255,)
+    """Radii, in the units of the norm, of images in [0, 1]."""
+    alone: bool = False
+    """Run each of its attacks on all examples, too, for what it would do alone."""
+
+    def __post_init__(self):
+        if not self.radii:
+            raise ValueError("Expected at least one radius, got radii=().")
+        for radius in self.radii:
+            check_non_negative("radii", radius)
+
+    @property
+    def num_cases(self) -> int:
+        return len(self.radii) * (1 + len(self.attack.stages) * self.alone)
+
+    def rows(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        *,
+        store: CaseStore | None = None,
+        labels: RowLabels = RowLabels(),
+        advance: Callable[..., None] = lambda share=1.0: None,
+    ) -> Iterator[Row]:
+        """Yields the rows of each radius when it is done, smallest first, with 95 % intervals.
+
+        ``robust_accuracy`` of the case "AutoAttack", of each class, and ``robust_accuracy_after`` each of the attacks
+        in their order, the first being "clean"; ``robust_accuracy_alone`` if asked for. ``median_norm`` is the median
+        size of what broke examples, ``zero_gradient`` the share on which gradients were zero, ``square_gain`` the
+        share that only Square broke; above 0.2 % it is warned of.
+
+        Args:
+            key: of the attacks' random choices.
+            predictor: any logits function.
+            data: the examples.
+            store: where finished batches are kept and looked for.
+            labels: of the rows.
+            advance: called with the share of a radius that has been done.
+        """
+        store = store or CaseStore()
+        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
+        wrong, classes = clean_examples(predictor, data, store)
+        broken = wrong
+        broken_by = np.where(wrong, CODES["clean"], -1)
+        for eps in sorted(self.radii):
+            table = attacked(key, self.attack, predictor, data, store, eps, self.radii, broken, advance)
+            broken_by = np.where(table["success"] & ~broken, table["broken_by"], broken_by)
+            broken = broken | table["success"]
+            case = {**columns, "severity": float(eps)}
+            yield from self._rows(table, wrong, broken, broken_by, case)
+            name = attack_name(self.attack)
+            yield from class_rows("robust_accuracy", ~broken, classes, data, **case, case=name)
+            if self.alone:
+                yield from self._alone(key, predictor, data, store, eps, wrong, advance, case)
+
+    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+        """As :meth:`Adversarial.samples`, by the first of the attacks."""
+        first = self.attack.stage(self.attack.stages[0], data.num_classes)
+        return Adversarial(first, self.radii).samples(key, predictor, data, num_images=num_images)
+
+    def _rows(
+        self, table: Table, wrong: np.ndarray, broken: np.ndarray, broken_by: np.ndarray, columns: dict
+    ) -> Iterator[Row]:
+        name = attack_name(self.attack)
+        yield proportion_row("robust_accuracy", ~broken, **columns, case=name)
+        robust = ~wrong
+        yield proportion_row("robust_accuracy_after", robust, **columns, case="clean")
+        for stage in self.attack.stages:
+            robust = robust & (broken_by != CODES[stage])
+            yield proportion_row("robust_accuracy_after", robust, **columns, case=stage)
+        if (table["success"] & ~wrong).any():
+            norms = table["norm"][table["success"] & ~wrong]
+            yield make_row("median_norm", metrics.Interval(float(np.median(norms))), len(norms), **columns, case=name)
+        yield proportion_row("zero_gradient", table["zero_gradient"], **columns, case=name)
+        if "square" in self.attack.stages:
+            gain = broken_by == CODES["square"]
+            yield proportion_row("square_gain", gain, **columns, case=name)
+            if gain.mean() > SQUARE_GAIN:
+                logger.warning(
+                    "Square broke %.1f %% of the examples that attacks with gradients did not: these may be hidden.",
+                    100 * gain.mean(),
+                )
+
+    def _alone(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        store: CaseStore,
+        eps: float,
+        wrong: np.ndarray,
+        advance: Callable[..., None],
+        columns: dict,
+    ) -> Iterator[Row]:
+        for stage in self.attack.stages:
+            attack = attacks.Stage(whole=self.attack, name=stage)
+            table = attacked(key, attack, predictor, data, store, eps, (eps,), wrong, advance)
+            yield proportion_row("robust_accuracy_alone", ~(wrong | table["success"]), **columns, case=stage)
