@@ -166,7 +166,7 @@ def test_autoattack_row_by_row():
         alone = [found["robust_accuracy_alone", stage, eps] for stage in suite.attack.stages]
         assert min(alone) >= after[-1]
         assert alone[0] == after[1] or eps > 0.03
-        assert found["median_norm", "AutoAttack Linf", eps] <= eps * (1 + 1e-5)
+    assert 0.03 < found["median_norm", "AutoAttack Linf", 0.06] <= 0.06 * (1 + 1e-5)
     assert suite.num_cases == 2 * 5
     assert suite.samples(KEY, Linear(), evaluation(), num_images=2).images.shape == (2, 3, 8, 8, 3)
 
