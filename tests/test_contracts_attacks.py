@@ -48,10 +48,21 @@ ATTACKS = {
         for norm in ("Linf", "L2")
     },
     "one pixel": attacks.OnePixel(eps=3.0, pixels=4, population=20, generations=8),
+    # A walk on the boundary itself depends on rounding; with a large gamma it keeps off it.
+    "hop skip jump": attacks.HopSkipJump(eps=2.0, steps=4, initial_samples=40, gamma=50.0),
+    "hop skip jump Linf": attacks.HopSkipJump(norm="Linf", eps=0.3, steps=4, initial_samples=40, gamma=500.0),
+    "boundary": attacks.BoundaryAttack(eps=4.0, steps=60),
     **{f"deepfool {norm}": attacks.DeepFool(norm=norm, eps=2 * RADII[norm]) for norm in ("Linf", "L2")},
     "ddn": attacks.DDN(eps=0.8, steps=30),
 }
-GRADIENT_FREE = (attacks.Square, attacks.SPSA, attacks.NES, attacks.OnePixel)
+GRADIENT_FREE = (
+    attacks.Square,
+    attacks.SPSA,
+    attacks.NES,
+    attacks.OnePixel,
+    attacks.HopSkipJump,
+    attacks.BoundaryAttack,
+)
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 UNTARGETED = (attacks.AutoAttack,)
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

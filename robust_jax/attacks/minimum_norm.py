@@ -55,6 +55,10 @@ class MinimumNorm(Attack):
         norm = jax.vmap(self.threat.norm)(images - problem.images)
         return where_examples(success & (norm < nearest.norm), Nearest(images, norm), nearest)
 
+    def within_eps(self, problem: Problem, nearest: Nearest) -> Bool[Array, "b"]:
+        """Whether there is an adversarial image that counts; eps may be infinite, as is the norm where there is none."""
+        return jnp.isfinite(nearest.norm) & (nearest.norm <= problem.eps)
+
     def found(
         self,
         predictor: Partial,
@@ -66,7 +70,7 @@ class MinimumNorm(Attack):
         zero_gradient: Bool[Array, "b"] | None = None,
     ) -> AttackResult:
         """The nearest as a result, whose loss is the margin of logits."""
-        within = nearest.norm <= problem.eps
+        within = self.within_eps(problem, nearest)
         images = where_examples(within, nearest.images, problem.images)
         logits = predictor(images)
         loss = attack_loss(margin, logits, problem)
