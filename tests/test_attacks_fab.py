@@ -126,6 +126,13 @@ def test_targets_are_tried_in_order_and_counted():
     assert stopped.gradients[-1] == 0, "it was misclassified as it is"
 
 
+def test_without_a_radius_the_first_success_ends_it():
+    keys, images, labels = problem()
+    found = attacks.FAB(eps=math.inf, steps=10, early_stop=True).run(keys, convolutional, images, labels)
+    assert found.success.all()
+    assert (found.gradients[:-1] > 0).all()
+
+
 def test_more_targets_than_classes():
     keys, images, labels = problem()
     with pytest.raises(ValueError, match="num_targets=9 of 5"):

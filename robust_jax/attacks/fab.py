@@ -122,7 +122,7 @@ class FAB(MinimumNorm):
         )
 
     def finished(self, problem: Problem, state: FABState) -> Bool[Array, "b"] | None:
-        return state.nearest.norm <= problem.eps if self.early_stop else None
+        return self.within_eps(problem, state.nearest) if self.early_stop else None
 
     def _start(self, problem: Problem, nearest: Nearest, run_index: Int[Array, ""]) -> Images:
         """The image in the first of the restarts, then half-way to the radius or to the nearest known."""
