@@ -54,6 +54,9 @@ ATTACKS = {
     "boundary": attacks.BoundaryAttack(eps=4.0, steps=60),
     **{f"deepfool {norm}": attacks.DeepFool(norm=norm, eps=2 * RADII[norm]) for norm in ("Linf", "L2")},
     "ddn": attacks.DDN(eps=0.8, steps=30),
+    "carlini wagner L2": attacks.CarliniWagnerL2(eps=0.8, searches=4, steps=20, learning_rate=0.05, first_constant=0.1),
+    "carlini wagner L0": attacks.CarliniWagnerL0(eps=40.0, steps=60, learning_rate=0.2, steps_per_constant=10),
+    "carlini wagner Linf": attacks.CarliniWagnerLinf(eps=0.2, steps=60, learning_rate=0.05, first_constant=1.0),
 }
 GRADIENT_FREE = (
     attacks.Square,

@@ -4,12 +4,12 @@ from robust_jax.attacks.apgd import APGD, APGDT
 from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult, Stage
 from robust_jax.attacks.base import Attack
 from robust_jax.attacks.boundary import BoundaryAttack
-from robust_jax.attacks.boundary import BoundaryAttack
+from robust_jax.attacks.carlini_wagner import CarliniWagnerL2
+from robust_jax.attacks.carlini_wagner_l0_linf import CarliniWagnerL0, CarliniWagnerLinf
 from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked
 from robust_jax.attacks.ddn import DDN
 from robust_jax.attacks.deepfool import DeepFool
 from robust_jax.attacks.fab import FAB, FABT
-from robust_jax.attacks.hop_skip_jump import HopSkipJump
 from robust_jax.attacks.hop_skip_jump import HopSkipJump
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
@@ -52,6 +52,9 @@ __all__ = [
     "AutoAttackResult",
     "BoundaryAttack",
     "BoundaryAttack",
+    "CarliniWagnerL0",
+    "CarliniWagnerL2",
+    "CarliniWagnerLinf",
     "DeepFool",
     "HopSkipJump",
     "HopSkipJump",
