@@ -129,14 +129,8 @@ class Tightening(MinimumNorm):
     def result(
         self, predictor: Partial, problem: Problem, state: TighteningState, steps: Int[Array, "b"]
     ) -> AttackResult:
-        return self.found(
-            predictor,
-            problem,
-            state.nearest,
-            queries=steps + 2,
-            gradients=steps,
-            zero_gradient=state.zero_gradient,
-        )
+        counts = {"queries": steps + 2, "gradients": steps}
+        return self.found(predictor, problem, state.nearest, zero_gradient=state.zero_gradient, **counts)
 
     def finished(self, problem: Problem, state: TighteningState) -> Bool[Array, "b"]:
         return state.done

@@ -56,7 +56,7 @@ class MinimumNorm(Attack):
         return where_examples(success & (norm < nearest.norm), Nearest(images, norm), nearest)
 
     def within_eps(self, problem: Problem, nearest: Nearest) -> Bool[Array, "b"]:
-        """Whether there is an adversarial image that counts. Where there is none the norm is infinite, as eps may be."""
+        """Whether an adversarial image that counts is known. Without one the norm is infinite, as eps may be."""
         return jnp.isfinite(nearest.norm) & (nearest.norm <= problem.eps)
 
     def found(
