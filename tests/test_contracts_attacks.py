@@ -57,6 +57,10 @@ ATTACKS = {
     "carlini wagner L2": attacks.CarliniWagnerL2(eps=0.8, searches=4, steps=20, learning_rate=0.05, first_constant=0.1),
     "carlini wagner L0": attacks.CarliniWagnerL0(eps=40.0, steps=60, learning_rate=0.2, steps_per_constant=10),
     "carlini wagner Linf": attacks.CarliniWagnerLinf(eps=0.2, steps=60, learning_rate=0.05, first_constant=1.0),
+    **{
+        f"ead {rule}": attacks.EAD(rule=rule, eps=8.0, searches=4, steps=20, learning_rate=0.05, first_constant=0.1)
+        for rule in ("EN", "L1")
+    },
 }
 GRADIENT_FREE = (
     attacks.Square,

@@ -9,6 +9,7 @@ from robust_jax.attacks.carlini_wagner_l0_linf import CarliniWagnerL0, CarliniWa
 from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked
 from robust_jax.attacks.ddn import DDN
 from robust_jax.attacks.deepfool import DeepFool
+from robust_jax.attacks.ead import EAD
 from robust_jax.attacks.fab import FAB, FABT
 from robust_jax.attacks.hop_skip_jump import HopSkipJump
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
@@ -31,6 +32,7 @@ __all__ = [
     "APGDT",
     "BIM",
     "DDN",
+    "EAD",
     "FAB",
     "FABT",
     "FGSM",
