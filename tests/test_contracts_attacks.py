@@ -61,6 +61,7 @@ ATTACKS = {
         f"ead {rule}": attacks.EAD(rule=rule, eps=8.0, searches=4, steps=20, learning_rate=0.05, first_constant=0.1)
         for rule in ("EN", "L1")
     },
+    "jsma": attacks.JSMA(eps=20.0, gamma=0.3, steps=30),
 }
 GRADIENT_FREE = (
     attacks.Square,

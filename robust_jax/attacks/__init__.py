@@ -12,6 +12,7 @@ from robust_jax.attacks.deepfool import DeepFool
 from robust_jax.attacks.ead import EAD
 from robust_jax.attacks.fab import FAB, FABT
 from robust_jax.attacks.hop_skip_jump import HopSkipJump
+from robust_jax.attacks.jsma import JSMA
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
 from robust_jax.attacks.nes import NES
@@ -36,6 +37,7 @@ __all__ = [
     "FAB",
     "FABT",
     "FGSM",
+    "JSMA",
     "L0",
     "L1",
     "L2",
