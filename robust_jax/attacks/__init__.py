@@ -1,5 +1,6 @@
 """Worst-case inputs: ``attack(keys, logits_fn, images, labels) -> adversarial images``, for any logits function."""
 
+from robust_jax.attacks.acceptance import Acceptance, repeated_acceptance
 from robust_jax.attacks.apgd import APGD, APGDT
 from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult, Stage
 from robust_jax.attacks.base import Attack
@@ -50,17 +51,16 @@ __all__ = [
     "SPSA",
     "TARGETED_LOSSES",
     "THREATS",
+    "Acceptance",
     "Attack",
     "AttackResult",
     "AutoAttack",
     "AutoAttackResult",
     "BoundaryAttack",
-    "BoundaryAttack",
     "CarliniWagnerL0",
     "CarliniWagnerL2",
     "CarliniWagnerLinf",
     "DeepFool",
-    "HopSkipJump",
     "HopSkipJump",
     "Joint",
     "Linf",
@@ -84,6 +84,7 @@ __all__ = [
     "margin",
     "mean_of",
     "mean_of_stacked",
+    "repeated_acceptance",
     "rotate_translate",
     "targeted_dlr",
     "through",
