@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from test_contracts_attacks import convolutional, problem
 
 from robust_jax import attacks
@@ -132,3 +133,20 @@ def test_bad_means():
     with pytest.raises(ValueError, match="at least one member"):
         attacks.mean_of([])
     assert as_predictor(attacks.mean_of([convolutional])) is not None
+
+
+def test_acceptance_is_the_share_of_draws_with_wilsons_interval():
+    keys, images, labels = problem()
+    classifier = attacks.through(convolutional, noisy)
+    found = attacks.repeated_acceptance(keys, classifier, images, labels, num_draws=50)
+    fooled = np.zeros(6)
+    for number in range(50):
+        fooled += np.asarray(draw(classifier, keys, number)(images)).argmax(axis=-1) != labels
+    np.testing.assert_allclose(found.rate, fooled / 50, rtol=1e-6)
+    for rate, low, high in zip(found.rate, found.low, found.high, strict=True):
+        interval = binomtest(round(float(rate) * 50), 50).proportion_ci(method="wilson")
+        np.testing.assert_allclose((low, high), (interval.low, interval.high), atol=1e-5)
+    np.testing.assert_array_equal(found.accepted, found.low > 0.5)
+    assert 0 < found.rate.mean() < 1
+    with pytest.raises(ValueError, match="Expected a Randomised classifier, got Partial"):
+        attacks.repeated_acceptance(keys, convolutional, images, labels)

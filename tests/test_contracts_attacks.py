@@ -54,6 +54,11 @@ ATTACKS = {
     "boundary": attacks.BoundaryAttack(eps=4.0, steps=60),
     **{f"deepfool {norm}": attacks.DeepFool(norm=norm, eps=2 * RADII[norm]) for norm in ("Linf", "L2")},
     "ddn": attacks.DDN(eps=0.8, steps=30),
+    "spatial draws": attacks.ParameterSearch(),
+    "spatial grid": attacks.ParameterSearch(grid=(3, 1, 5), early_stop=True),
+    "spatial first order": attacks.ParameterPGD(steps=8, restarts=2),
+    "spatial last": attacks.ParameterPGD(steps=8, random_start=False, keep="last", loss="margin"),
+    "joint": attacks.ParameterPGD(threat=attacks.Joint(attacks.Spatial(), "L2", 0.4), steps=8),
     "carlini wagner L2": attacks.CarliniWagnerL2(eps=0.8, searches=4, steps=20, learning_rate=0.05, first_constant=0.1),
     "carlini wagner L0": attacks.CarliniWagnerL0(eps=40.0, steps=60, learning_rate=0.2, steps_per_constant=10),
     "carlini wagner Linf": attacks.CarliniWagnerLinf(eps=0.2, steps=60, learning_rate=0.05, first_constant=1.0),
@@ -63,11 +68,14 @@ ATTACKS = {
     },
     "jsma": attacks.JSMA(eps=20.0, gamma=0.3, steps=30),
 }
+# Whose norm is of the parameters of a transform, and cannot be read off the image.
+PARAMETERS = (attacks.ParameterSearch, attacks.ParameterPGD)
 GRADIENT_FREE = (
     attacks.Square,
     attacks.SPSA,
     attacks.NES,
     attacks.OnePixel,
+    attacks.ParameterSearch,
     attacks.HopSkipJump,
     attacks.BoundaryAttack,
 )
@@ -102,7 +110,7 @@ def problem(size=6, seed=0):
 def test_result_is_feasible_and_says_what_it_is(attack):
     keys, images, labels = problem()
     result = attack.run(keys, convolutional, images, labels)
-    norms = norms_of(attack, result.images - images)
+    norms = norms_of(attack, result.images - images) if not isinstance(attack, PARAMETERS) else result.norm
     assert norms.max() <= attack.eps * (1 + 1e-4) + 1e-6
     assert result.images.min() >= 0
     assert result.images.max() <= 1
@@ -250,6 +258,13 @@ def test_probabilities_are_warned_of():
     keys, images, labels = problem()
     with pytest.warns(UserWarning, match="probabilities"):
         attacks.FGSM()(keys, lambda images: jax.nn.softmax(convolutional(images)), images, labels)
+
+
+def test_dependence_on_the_batch_is_warned_of():
+    keys, images, labels = problem()
+    in_training = lambda images: convolutional(images - images.mean(axis=(0, 1, 2), keepdims=True) + 0.5)  # noqa: E731
+    with pytest.warns(UserWarning, match="depend on the others in its batch"):
+        attacks.FGSM()(keys, in_training, images, labels)
 
 
 def test_zero_gradients_are_told():

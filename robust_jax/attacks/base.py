@@ -78,7 +78,7 @@ class Attack:
                 they are known, which within ``jit`` they are not.
 
         Warns:
-            UserWarning: if the function seems to return probabilities.
+            UserWarning: if the function seems to return probabilities, or looks at other images of the batch.
         """
         eps = self.eps if eps is None else eps
         predictor, problem = self._prepare(keys, logits_fn, images, labels, eps, targets)

@@ -60,7 +60,8 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
             among their classes.
 
     Warns:
-        UserWarning: if they seem to be probabilities, whose gradients vanish.
+        UserWarning: if they seem to be probabilities, whose gradients vanish, or if those of an image depend on the
+            others in its batch.
     """
     shape = jax.eval_shape(predictor, problem.images).shape
     if len(shape) != 2 or shape[0] != len(problem.images):
@@ -79,7 +80,14 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
     if bad.size:
         raise ValueError(f"Expected finite logits, got {logits[bad[0]]} for example {bad[0]} ({bad.size} such).")
     if shape[1] > 1 and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
-        warnings.warn("logits_fn seems to return probabilities; their gradients vanish. Give it logits.", stacklevel=3)
+        warnings.warn("logits_fn seems to return probabilities; their gradients vanish. Give it logits.", stacklevel=4)
+    among_copies = np.asarray(_logits(predictor, jnp.broadcast_to(problem.images[:1], problem.images.shape)))[0]
+    if not np.allclose(among_copies, logits[0], rtol=1e-3, atol=1e-3 * np.abs(logits[0]).max()):
+        warnings.warn(
+            "The logits of an image depend on the others in its batch, as with batch normalisation in training mode; "
+            "so will what attacks find. Use the running statistics.",
+            stacklevel=4,
+        )
 
 
 @jax.jit
