@@ -85,7 +85,8 @@ def value_and_mean_gradient(loss_fn, predictor: Partial | Randomised, images: Im
     aux, gradients = jax.vmap(lambda number: evaluate(draw(predictor, keys, number)))(
         jnp.arange(draws_of(predictor, num_draws))
     )
-    return jax.tree.map(lambda leaf: leaf[-1], aux), jnp.mean(gradients, axis=0)
+    mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
+    return jax.tree.map(lambda leaf: leaf[-1], aux), mean
 
 
 def _through(
