@@ -23,6 +23,7 @@ bench: .venv/installed-bench
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/corruptions.py
 	$(BIN)/python benchmarks/corruption_suite.py
+	$(BIN)/python benchmarks/attacks.py
 
 clean:
 	rm -rf .venv
