@@ -58,6 +58,8 @@ ATTACKS = {
     "spatial grid": attacks.ParameterSearch(grid=(3, 1, 5), early_stop=True),
     "spatial first order": attacks.ParameterPGD(steps=8, restarts=2),
     "joint": attacks.ParameterPGD(threat=attacks.Joint(attacks.Spatial(), "L2", 0.4), steps=8),
+    "pyramid": attacks.PyramidPGD(eps=0.02, threat=attacks.Pyramid(sides=(4, 2, 1)), random_target=False),
+    "pyramid random target": attacks.PyramidPGD(eps=0.02, threat=attacks.Pyramid(sides=(4, 2, 1)), keep="best"),
     "carlini wagner L2": attacks.CarliniWagnerL2(eps=0.8, searches=4, steps=20, learning_rate=0.05, first_constant=0.1),
     "carlini wagner L0": attacks.CarliniWagnerL0(eps=40.0, steps=60, learning_rate=0.2, steps_per_constant=10),
     "carlini wagner Linf": attacks.CarliniWagnerLinf(eps=0.2, steps=60, learning_rate=0.05, first_constant=1.0),

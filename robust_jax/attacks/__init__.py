@@ -17,17 +17,21 @@ from robust_jax.attacks.jsma import JSMA
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
 from robust_jax.attacks.minimum_norm import MinimumNorm
 from robust_jax.attacks.nes import NES
+from robust_jax.attacks.nfgsm import NFGSM
+from robust_jax.attacks.obs_attack import ObsAtk, ObsAtkResult, project_zero_mean
 from robust_jax.attacks.one_pixel import OnePixel
 from robust_jax.attacks.parameter_pgd import ParameterPGD
 from robust_jax.attacks.parameter_search import ParameterResult, ParameterSearch
 from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
 from robust_jax.attacks.problem import AttackResult, Problem
+from robust_jax.attacks.pyramid import Pyramid, PyramidPGD
 from robust_jax.attacks.randomised import Randomised, through
 from robust_jax.attacks.spatial import Spatial, rotate_translate
 from robust_jax.attacks.spsa import SPSA
 from robust_jax.attacks.square import Square
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 from robust_jax.attacks.threats_parameters import Joint, ParameterBox, Parameters, TransformThreat
+from robust_jax.attacks.virtual import virtual_direction
 
 __all__ = [
     "APGD",
@@ -45,6 +49,7 @@ __all__ = [
     "LOSSES",
     "MIFGSM",
     "NES",
+    "NFGSM",
     "NIFGSM",
     "PGD",
     "RFGSM",
@@ -65,6 +70,8 @@ __all__ = [
     "Joint",
     "Linf",
     "MinimumNorm",
+    "ObsAtk",
+    "ObsAtkResult",
     "OnePixel",
     "ParameterBox",
     "ParameterPGD",
@@ -72,6 +79,8 @@ __all__ = [
     "ParameterSearch",
     "Parameters",
     "Problem",
+    "Pyramid",
+    "PyramidPGD",
     "Randomised",
     "Spatial",
     "Square",
@@ -84,8 +93,10 @@ __all__ = [
     "margin",
     "mean_of",
     "mean_of_stacked",
+    "project_zero_mean",
     "repeated_acceptance",
     "rotate_translate",
     "targeted_dlr",
     "through",
+    "virtual_direction",
 ]
