@@ -10,6 +10,7 @@ from typing import Any
 
 from robust_jax import config as configs_module
 from robust_jax.core.files import write_atomically
+from robust_jax.report.attack_tables import TextTable, adversarial_curves, attack_survey_table, autoattack_table
 from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
 from robust_jax.report.plots import error_curves, reliability_diagram, sample_grid
 from robust_jax.report.shift_plots import effective_robustness_plot, effective_robustness_table
@@ -46,6 +47,7 @@ SEVERITY_CAPTION = (
     "Mean error of the corruptions that intervene on one variable of the imaging process, against their severity; "
     "dotted lines are the clean error."
 )
+ADVERSARIAL_CAPTION = "Error on the worst inputs found within each radius; dotted lines are the clean error."
 HEAT_MAP_CAPTION = "Error in % under each corruption at each severity."
 CALIBRATION_CAPTION = (
     "Accuracy against confidence, in bins; on the dashed line confidence equals accuracy. "
@@ -105,6 +107,9 @@ def write_comparison(path: Path, runs: Runs, *, configs: Mapping[str, Mapping[st
 def _plots(runs: Runs) -> list[str]:
     return [
         _figure("Error under random noise", error_curves(runs), CURVES_CAPTION, "curves"),
+        _figure("Error under attack", adversarial_curves(runs), ADVERSARIAL_CAPTION, "curves"),
+        _text_table("Robust accuracy by AutoAttack, %", autoattack_table(runs)),
+        _text_table("Attacks", attack_survey_table(runs)),
         _figure("Error by severity", severity_curves(runs), SEVERITY_CAPTION, "curves"),
         _figure("Corruption and severity", severity_heat_map(runs), HEAT_MAP_CAPTION),
         _figure("Effective robustness", effective_robustness_plot(runs), SHIFT_CAPTION, "curves") + _effective(runs),
@@ -161,6 +166,15 @@ def _effective(runs: Runs) -> str:
         body += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
     table = f'<table class="cases"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return _details("As a table, in points", f'<div class="wide">{table}</div>')
+
+
+def _text_table(title: str, table: TextTable | None) -> str:
+    if table is None:
+        return ""
+    head = "".join(f"<th>{escape(text)}</th>" for text in table.titles)
+    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in line) + "</tr>" for line in table.lines)
+    shown = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return _section(title, f'<div class="wide">{shown}</div>')
 
 
 def _differences(configs: Mapping[str, Mapping[str, Any]]) -> str:

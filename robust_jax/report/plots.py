@@ -61,7 +61,7 @@ def error_curves(runs: Runs) -> str | None:
         for axis, norm in zip(axes, norms, strict=True):
             axis.set_xscale("log")
             for colour, (name, run) in zip(colours(len(curves)), curves.items(), strict=True):
-                _draw_curve(axis, run.get(norm, []), colour, name)
+                draw_curve(axis, run.get(norm, []), colour, name)
                 draw_clean_error(axis, runs[name], colour)
             _mark_radii(axis, sorted({row.severity for run in curves.values() for row in run.get(norm, [])}))
             axis.set_title(norm)
@@ -153,7 +153,8 @@ def draw_clean_error(axis: Axes, rows: Sequence[Row], colour: str) -> None:
             axis.axhline(100 * row.value, color=colour, linestyle=":", linewidth=1)
 
 
-def _draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
+def draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
+    """Values in % against severities, with a band of intervals."""
     rows = sorted(rows, key=lambda row: row.severity)
     eps = [row.severity for row in rows]
     axis.plot(

@@ -44,6 +44,14 @@ COLUMNS = (
     Column("shifted error %", "natural_shift", "all", "mean_error", 100, 2),
     Column("accuracy drop %", "natural_shift", "all", "mean_accuracy_drop", 100, 2),
     *(Column(f"−MSCR {norm} %", "class_separation", norm, "MSCR", -100, 2) for norm in ("Linf", "L2", "L1")),
+    *(
+        Column(f"{attack} error %", "adversarial", attack, "error", 100, 2)
+        for attack in ("PGD Linf", "PGD L2", "APGD Linf", "APGD L2", "worst")
+    ),
+    *(
+        Column(f"AutoAttack error {norm} %", "autoattack", f"AutoAttack {norm}", "error", 100, 2)
+        for norm in ("Linf", "L2", "L1")
+    ),
     Column("NLL", "clean", "clean", "nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
     Column("ECE %", "clean", "clean", "ece", 100, 2),

@@ -1,6 +1,7 @@
 """Evaluation recipes: ``suite.rows(key, predictor, data)`` yields tidy rows."""
 
 from robust_jax.suites.adversarial import Adversarial
+from robust_jax.suites.attack_survey import AttackSurvey
 from robust_jax.suites.autoattack import AutoAttack
 from robust_jax.suites.case import RowLabels
 from robust_jax.suites.class_separation import ClassSeparation
@@ -18,6 +19,7 @@ from robust_jax.suites.store import CaseStore
 
 __all__ = [
     "Adversarial",
+    "AttackSurvey",
     "AutoAttack",
     "CaseStore",
     "ClassSeparation",

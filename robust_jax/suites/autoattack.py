@@ -68,10 +68,11 @@ class AutoAttack:
     ) -> Iterator[Row]:
         """Yields the rows of each radius when it is done, smallest first, with 95 % intervals.
 
-        ``robust_accuracy`` of the case "AutoAttack", of each class, and ``robust_accuracy_after`` each of the attacks
-        in their order, the first being "clean"; ``robust_accuracy_alone`` if asked for. ``median_norm`` is the median
-        size of what broke examples, ``zero_gradient`` the share on which gradients were zero, ``square_gain`` the
-        share that only Square broke; above 0.2 % it is warned of.
+        ``robust_accuracy`` of the case "AutoAttack" and of each class, ``error``, which is what it lacks to 1, and
+        ``robust_accuracy_after`` each of the attacks in their order, the first being "clean";
+        ``robust_accuracy_alone`` if asked for. ``median_norm`` is the median size of what broke examples,
+        ``zero_gradient`` the share on which gradients were zero, ``square_gain`` the share that only Square broke;
+        above 0.2 % it is warned of.
 
         Args:
             key: of the attacks' random choices.
@@ -107,6 +108,7 @@ class AutoAttack:
     ) -> Iterator[Row]:
         name = attack_name(self.attack)
         yield proportion_row("robust_accuracy", ~broken, **columns, case=name)
+        yield proportion_row("error", broken, **columns, case=name)
         robust = ~wrong
         yield proportion_row("robust_accuracy_after", robust, **columns, case="clean")
         for stage in self.attack.stages:
