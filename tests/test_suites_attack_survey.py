@@ -10,7 +10,7 @@ from robust_jax.core.keys import example_keys, named_key
 from robust_jax.report.attack_tables import adversarial_curves
 
 SURVEY = suites.AttackSurvey(
-    (attacks.PGD(eps=0.05, steps=5), attacks.FAB(norm="L2", steps=10), attacks.Square(eps=0.15, queries=30))
+    (attacks.PGD(eps=0.05, steps=5), attacks.FAB(norm="L2", steps=10), attacks.Square(eps=0.4, queries=30))
 )
 
 
@@ -62,7 +62,7 @@ def runs():
 def test_table_of_attacks(runs):
     table = report.attack_survey_table(runs)
     assert table.titles == ["attack", "eps", "success %", "median norm", "queries", "gradients", "ms per image"]
-    assert [line[:2] for line in table.lines] == [["PGD Linf", "0.05"], ["FAB L2", "–"], ["Square Linf", "0.15"]]
+    assert [line[:2] for line in table.lines] == [["PGD Linf", "0.05"], ["FAB L2", "–"], ["Square Linf", "0.4"]]
     assert "| PGD Linf | 0.05 |" in table.markdown()
     two = report.attack_survey_table({**runs, "second": runs["first"]})
     assert two.titles[1] == "run"
