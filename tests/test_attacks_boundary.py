@@ -32,7 +32,7 @@ def test_proposals():
     x, image = np.random.default_rng(0).random((2, 6, 5, 3))
     x, image = 0.4 + 0.2 * x, 0.4 + 0.2 * image
     keys = jax.random.split(jax.random.key(0), 5)
-    propose = jax.vmap(_propose, (0, None, None, None, None))
+    propose = jax.jit(jax.vmap(_propose, (0, None, None, None, None)))
     on_sphere, candidates = propose(keys, jnp.asarray(x), jnp.asarray(image), 0.3, 0.1)
     distance = np.linalg.norm(x - image)
     x, on_sphere, candidates = x[None], np.asarray(on_sphere), np.asarray(candidates)

@@ -1,6 +1,7 @@
 """SPSA and NES: their estimates against true gradients, their steps against the papers' arithmetic in NumPy."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -88,11 +89,11 @@ def test_chunks_do_not_matter(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-4)
 
 
-def numpy_points(attack, key, images, number):
-    """The directions that an attack draws in a step."""
-    key = jax.random.fold_in(key, number)
-    pairs = attack.samples // 2
-    return np.stack([attack._direction(jax.random.fold_in(key, pair), SHAPE) for pair in range(pairs)])
+@functools.partial(jax.jit, static_argnums=0)
+def directions_of(attack, key, i):
+    """Those that an attack draws in a step."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, i), jnp.arange(attack.samples // 2))
+    return jax.vmap(lambda key: attack._direction(key, SHAPE))(keys)
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
@@ -115,7 +116,7 @@ def test_spsa_in_numpy(norm):
         for i in range(6):
             if done:
                 break
-            directions = numpy_points(attack, keys[row], image, i)
+            directions = np.asarray(directions_of(attack, keys[row], i))
             slopes = [margin(np.clip(x + 0.01 * v, 0, 1)) - margin(np.clip(x - 0.01 * v, 0, 1)) for v in directions]
             gradient = np.mean([slope / 0.02 * v for slope, v in zip(slopes, directions, strict=True)], axis=0)
             first = 0.9 * first + 0.1 * gradient
@@ -152,7 +153,7 @@ def test_nes_in_numpy():
         for i in range(20):
             if best_margin > 0:
                 break
-            directions = numpy_points(attack, keys[row], image, i)
+            directions = np.asarray(directions_of(attack, keys[row], i))
             ahead = [margin(np.clip(x + 0.01 * v, 0, 1)) for v in directions]
             behind = [margin(np.clip(x - 0.01 * v, 0, 1)) for v in directions]
             terms = [(a - b) / 0.02 * v for a, b, v in zip(ahead, behind, directions, strict=True)]

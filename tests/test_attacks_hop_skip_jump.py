@@ -85,7 +85,9 @@ def test_normal_where_all_decisions_agree():
     def normal(label):
         constant = jax.tree_util.Partial(lambda images: jnp.zeros((len(images), 3)).at[:, label].set(1.0))
         checked = problem._replace(labels=jnp.zeros_like(labels))
-        return attacks.HopSkipJump()._normal(jnp.int32(0), constant, checked, images, jnp.full(2, 0.01), jnp.int32(30))
+        return jax.jit(attacks.HopSkipJump()._normal)(
+            jnp.int32(0), constant, checked, images, jnp.full(2, 0.01), jnp.int32(30)
+        )
 
     np.testing.assert_allclose(normal(1), -normal(0), atol=1e-6)
     assert (jnp.abs(normal(1)).sum(axis=(1, 2, 3)) > 1).all()

@@ -124,7 +124,8 @@ def test_a_generation_in_numpy():
 
 @pytest.mark.parametrize("size", [4, 5, 400])
 def test_parents_are_others_and_distinct(size):
-    rows = np.asarray(jax.vmap(lambda key: _others(key, size))(jax.random.split(jax.random.key(0), 200)))
+    draw = jax.jit(jax.vmap(lambda key: _others(key, size)))
+    rows = np.asarray(draw(jax.random.split(jax.random.key(0), 200)))
     members = np.broadcast_to(np.arange(size), (200, 1, size))
     assert (np.diff(np.sort(np.concatenate([rows, members], axis=1), axis=1), axis=1) > 0).all()
     counts = np.stack([np.bincount(rows[:, parent, 0], minlength=size) for parent in range(3)])
