@@ -20,7 +20,7 @@ def noisy(key, image, scale=1.0):
 
 def test_gradient_is_the_mean_over_draws():
     keys, images, labels = problem()
-    classifier = draw(attacks.through(convolutional, noisy), keys, 3)
+    classifier = draw(keys, attacks.through(convolutional, noisy), 3)
 
     def loss_fn(predictor, images):
         losses = attacks.cross_entropy(predictor(images), labels)
@@ -29,7 +29,7 @@ def test_gradient_is_the_mean_over_draws():
     losses, gradient = value_and_mean_gradient(loss_fn, classifier, images, 4)
     expected, last = jnp.zeros_like(images), None
     for number in range(4):
-        one = draw(classifier, classifier.keys, number)
+        one = draw(classifier.keys, classifier, number)
         expected += jax.grad(lambda images, one=one: loss_fn(one, images)[0])(images) / 4
         last = loss_fn(one, images)[1]
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
@@ -141,7 +141,7 @@ def test_acceptance_is_the_share_of_draws_with_wilsons_interval():
     found = attacks.repeated_acceptance(keys, classifier, images, labels, num_draws=50)
     fooled = np.zeros(6)
     for number in range(50):
-        fooled += np.asarray(draw(classifier, keys, number)(images)).argmax(axis=-1) != labels
+        fooled += np.asarray(draw(keys, classifier, number)(images)).argmax(axis=-1) != labels
     np.testing.assert_allclose(found.rate, fooled / 50, rtol=1e-6)
     for rate, low, high in zip(found.rate, found.low, found.high, strict=True):
         interval = binomtest(round(float(rate) * 50), 50).proportion_ci(method="wilson")

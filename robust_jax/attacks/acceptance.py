@@ -69,7 +69,7 @@ def repeated_acceptance(
 def _fooled(
     classifier: Randomised, keys: PRNGKeys, number: Int[Array, ""], images: Images, labels, targets
 ) -> Int[Array, "b"]:
-    predicted = jnp.argmax(draw(classifier, keys, number)(images), axis=-1)
+    predicted = jnp.argmax(draw(keys, classifier, number)(images), axis=-1)
     return (predicted != labels if targets is None else predicted == targets).astype(jnp.int32)
 
 

@@ -152,7 +152,7 @@ class AutoAttack(Attack):
     def solve(self, predictor: Partial, problem: Problem) -> AutoAttackResult:
         if problem.targets is not None:
             raise ValueError("Expected no targets: AutoAttack chooses its own.")
-        num_classes = jax.eval_shape(draw(predictor, problem.keys, 0), problem.images).shape[1]
+        num_classes = jax.eval_shape(draw(problem.keys, predictor, 0), problem.images).shape[1]
         if num_classes < 10 and self.version != "rand":
             warnings.warn(f"AutoAttack: {num_classes} classes, so {num_classes - 1} targets and not 9.", stacklevel=4)
         whole = _clean(predictor, problem)
@@ -194,7 +194,7 @@ class Stage(Attack):
         return self.whole.norm
 
     def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
-        num_classes = jax.eval_shape(draw(predictor, problem.keys, 0), problem.images).shape[1]
+        num_classes = jax.eval_shape(draw(problem.keys, predictor, 0), problem.images).shape[1]
         keys = jax.vmap(named_key, (0, None))(problem.keys, self.name)
         attack = dataclasses.replace(self.whole.stage(self.name, num_classes), eps=0.0)
         return attack.solve(predictor, problem._replace(keys=keys))
@@ -203,7 +203,7 @@ class Stage(Attack):
 @jax.jit
 def _clean(predictor: Partial, problem: Problem) -> AutoAttackResult:
     """Images that are misclassified as they are."""
-    logits = draw(predictor, problem.keys, 0)(problem.images)
+    logits = draw(problem.keys, predictor, 0)(problem.images)
     success = succeeded(logits, problem)
     zero = jnp.zeros(len(logits), jnp.int32)
     loss = attack_loss(margin, logits, problem)
@@ -213,7 +213,7 @@ def _clean(predictor: Partial, problem: Problem) -> AutoAttackResult:
 
 @jax.jit
 def _with_margin(predictor: Partial, problem: Problem, result: AutoAttackResult) -> AutoAttackResult:
-    logits = draw(predictor, problem.keys, 0)(result.images)
+    logits = draw(problem.keys, predictor, 0)(result.images)
     return result._replace(loss=attack_loss(margin, logits, problem))
 
 

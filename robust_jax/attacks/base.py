@@ -143,7 +143,7 @@ class Attack:
     def _prepare(self, keys, logits_fn, images, labels, eps, targets) -> tuple[Partial | Randomised, Problem]:
         predictor = logits_fn if isinstance(logits_fn, Randomised) else as_predictor(logits_fn)
         problem = make_problem(keys, images, labels, eps, targets)
-        check_logits(draw(predictor, problem.keys, 0), problem)
+        check_logits(draw(problem.keys, predictor, 0), problem)
         return predictor, problem
 
     def _solve_by_parts(self, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
@@ -198,12 +198,12 @@ def where_examples(condition: Bool[Array, "b"], chosen: PyTree, other: PyTree) -
 
 @partial(jax.jit, static_argnums=0)
 def _init(attack: Attack, predictor: Partial, problem: Problem) -> Any:
-    return attack.init(draw(predictor, problem.keys, 0), problem)
+    return attack.init(draw(problem.keys, predictor, 0), problem)
 
 
 def _step(attack: Attack, i: Int[Array, ""], carry: Any, predictor: Partial, problem: Problem) -> Any:
     state, steps = carry
-    after = attack.step(i, draw(predictor, problem.keys, i + 1), problem, state), steps + 1
+    after = attack.step(i, draw(problem.keys, predictor, i + 1), problem, state), steps + 1
     finished = attack.finished(problem, state)
     return after if finished is None else where_examples(finished, carry, after)
 
@@ -215,5 +215,5 @@ def _finished(attack: Attack, problem: Problem, state: Any) -> Bool[Array, "b"]:
 
 @partial(jax.jit, static_argnums=0)
 def _result(attack: Attack, predictor: Partial, problem: Problem, state: Any, steps: Int[Array, "b"]) -> AttackResult:
-    last = draw(predictor, problem.keys, attack.num_steps + 1)
+    last = draw(problem.keys, predictor, attack.num_steps + 1)
     return attack.result(last, problem, state, steps)

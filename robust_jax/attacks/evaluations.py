@@ -42,4 +42,4 @@ def redraw(predictor: Partial | Randomised, number: Int[Array, ""]) -> Partial |
 
     Whoever reads nothing but outputs cannot have the same draw twice.
     """
-    return draw(predictor, predictor.keys, number) if isinstance(predictor, Randomised) else predictor
+    return draw(predictor.keys, predictor, number) if isinstance(predictor, Randomised) else predictor

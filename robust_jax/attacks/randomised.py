@@ -43,7 +43,7 @@ class Randomised:
         return self.fn(self.keys, images)
 
 
-def draw(predictor: Partial | Randomised, keys: PRNGKeys, number: int | Int[Array, ""]) -> Partial | Randomised:
+def draw(keys: PRNGKeys, predictor: Partial | Randomised, number: int | Int[Array, ""]) -> Partial | Randomised:
     """A draw of a randomised classifier, by its number; any other predictor stays what it is."""
     if not isinstance(predictor, Randomised):
         return predictor
@@ -82,7 +82,7 @@ def value_and_mean_gradient(loss_fn, predictor: Partial | Randomised, images: Im
     if not isinstance(predictor, Randomised):
         return evaluate(predictor)
     keys = predictor.keys
-    aux, gradients = jax.vmap(lambda number: evaluate(draw(predictor, keys, number)))(
+    aux, gradients = jax.vmap(lambda number: evaluate(draw(keys, predictor, number)))(
         jnp.arange(draws_of(predictor, num_draws))
     )
     mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)

@@ -25,6 +25,8 @@ def compare(workdirs: tuple[str, ...], *, out: str) -> int:
     configs = {name: read_config(path) for name, path in names.items()}
     console = Console()
     console.print(report.comparison_table(rows))
+    for title, table in report.attack_tables(rows).items():
+        console.print(table.terminal(title))
     report.write_comparison(Path(out), rows, configs=configs)
     console.print(out, soft_wrap=True)
     return 0

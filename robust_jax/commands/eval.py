@@ -38,6 +38,8 @@ def evaluate_again(options: Eval, overrides: list[str], *, command: str) -> int:
     if jax.process_index() == 0:
         write_atomically(workdir / folders.CONFIG, config.to_json(experiment) + "\n")
         console.print(report.comparison_table({name: rows}, title=f"step {trained.step}"))
+        for title, table in report.attack_tables({name: rows}).items():
+            console.print(table.terminal(title))
         console.print(str(workdir / folders.REPORT), soft_wrap=True)
     return 0
 

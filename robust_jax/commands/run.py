@@ -38,6 +38,8 @@ def run(options: Run, overrides: list[str], *, command: str) -> int:
         trees = {name: config.to_tree(experiment) for name, experiment in runs.items()}
         report.write_comparison(folder / folders.COMPARISON, rows, configs=trees)
         console.print(report.comparison_table(rows, title=f"{file.slug}, {options.scale}"))
+        for title, table in report.attack_tables(rows).items():
+            console.print(table.terminal(title))
         for name in runs:
             console.print(f"{name}: {folder / name / folders.REPORT}", soft_wrap=True)
         console.print(f"comparison: {folder / folders.COMPARISON}", soft_wrap=True)

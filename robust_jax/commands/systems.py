@@ -10,14 +10,7 @@ from rich.table import Table
 from robust_jax.commands.experiment_file import ExperimentFile, load_experiment_file
 from robust_jax.commands.workdir import RESULTS
 from robust_jax.core.files import write_atomically
-from robust_jax.report import (
-    attack_survey_table,
-    autoattack_table,
-    comparison_markdown,
-    headline,
-    read_rows,
-    write_rows,
-)
+from robust_jax.report import attack_tables, comparison_markdown, headline, read_rows, write_rows
 from robust_jax.types import Row
 
 HEADER = """# Experiments
@@ -92,6 +85,6 @@ def _section(file: ExperimentFile, results: dict[str, list[Row]]) -> str:
             runs.setdefault(row.run, []).append(row)
         dataset = ", ".join(sorted({row.dataset for row in rows}))
         lines += [f"Measured at `--scale {scale}` on {dataset}:", "", comparison_markdown(runs), ""]
-        for attacked in (autoattack_table(runs), attack_survey_table(runs)):
-            lines += [] if attacked is None else [attacked.markdown(), ""]
+        for table in attack_tables(runs).values():
+            lines += [table.markdown(), ""]
     return "\n".join(lines)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
+from rich.markup import escape
+from rich.table import Table
 
 from robust_jax.report.plots import STYLE, colours, draw_clean_error, draw_curve, name_runs, panels, svg
 from robust_jax.types import Row
@@ -24,6 +26,21 @@ class TextTable(NamedTuple):
         """For a README."""
         head = ["| " + " | ".join(self.titles) + " |", "|---|" + "---:|" * (len(self.titles) - 1)]
         return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in self.lines)])
+
+    def terminal(self, title: str) -> Table:
+        """For the terminal."""
+        table = Table(title=title)
+        for i, text in enumerate(self.titles):
+            table.add_column(text, justify="right" if i else "left")
+        for line in self.lines:
+            table.add_row(*(escape(text) for text in line))
+        return table
+
+
+def attack_tables(runs: Runs) -> dict[str, TextTable]:
+    """The tables that there are rows for, by title."""
+    tables = {"Robust accuracy by AutoAttack, %": autoattack_table(runs), "Attacks": attack_survey_table(runs)}
+    return {title: table for title, table in tables.items() if table is not None}
 
 
 def attack_survey_table(runs: Runs) -> TextTable | None:

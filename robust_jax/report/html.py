@@ -10,7 +10,7 @@ from typing import Any
 
 from robust_jax import config as configs_module
 from robust_jax.core.files import write_atomically
-from robust_jax.report.attack_tables import TextTable, adversarial_curves, attack_survey_table, autoattack_table
+from robust_jax.report.attack_tables import TextTable, adversarial_curves, attack_tables
 from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
 from robust_jax.report.plots import error_curves, reliability_diagram, sample_grid
 from robust_jax.report.shift_plots import effective_robustness_plot, effective_robustness_table
@@ -108,8 +108,7 @@ def _plots(runs: Runs) -> list[str]:
     return [
         _figure("Error under random noise", error_curves(runs), CURVES_CAPTION, "curves"),
         _figure("Error under attack", adversarial_curves(runs), ADVERSARIAL_CAPTION, "curves"),
-        _text_table("Robust accuracy by AutoAttack, %", autoattack_table(runs)),
-        _text_table("Attacks", attack_survey_table(runs)),
+        *(_text_table(title, table) for title, table in attack_tables(runs).items()),
         _figure("Error by severity", severity_curves(runs), SEVERITY_CAPTION, "curves"),
         _figure("Corruption and severity", severity_heat_map(runs), HEAT_MAP_CAPTION),
         _figure("Effective robustness", effective_robustness_plot(runs), SHIFT_CAPTION, "curves") + _effective(runs),
@@ -168,9 +167,7 @@ def _effective(runs: Runs) -> str:
     return _details("As a table, in points", f'<div class="wide">{table}</div>')
 
 
-def _text_table(title: str, table: TextTable | None) -> str:
-    if table is None:
-        return ""
+def _text_table(title: str, table: TextTable) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in table.titles)
     body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in line) + "</tr>" for line in table.lines)
     shown = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

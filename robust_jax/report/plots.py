@@ -101,7 +101,10 @@ def reliability_diagram(runs: Runs) -> str | None:
 
 
 def sample_grid(samples) -> str:
-    """Images with what is predicted for them and how surely; wrong predictions in red, true classes at the left."""
+    """Images with what is predicted for them and how surely; wrong predictions in red, true classes at the left.
+
+    Without confidences, what is said of the images is no prediction and has no colour.
+    """
     rows, columns, height, width = samples.images.shape[:4]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.1 * columns + 0.4, 1.3 * rows * height / width + 0.3), layout="constrained")
@@ -113,9 +116,11 @@ def sample_grid(samples) -> str:
             axis.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="none")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-            right = samples.predictions[i][j] == samples.labels[i]
-            text = f"{plain(samples.predictions[i][j])} {100 * samples.confidences[i, j]:.0f} %"
-            axis.set_xlabel(text, fontsize=7, color="#2f9e55" if right else "#d9483b", labelpad=2)
+            text, colour = plain(samples.predictions[i][j]), INK
+            if samples.confidences is not None:
+                text = f"{text} {100 * samples.confidences[i, j]:.0f} %"
+                colour = "#2f9e55" if samples.predictions[i][j] == samples.labels[i] else "#d9483b"
+            axis.set_xlabel(text, fontsize=7, color=colour, labelpad=2)
             if i == 0:
                 axis.set_title(plain(samples.titles[j]), fontsize=9)
             if j == 0:

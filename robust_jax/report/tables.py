@@ -52,6 +52,11 @@ COLUMNS = (
         Column(f"AutoAttack error {norm} %", "autoattack", f"AutoAttack {norm}", "error", 100, 2)
         for norm in ("Linf", "L2", "L1")
     ),
+    Column("−PSNR dB", "denoising", "denoised", "psnr", -1, 2),
+    Column("−PSNR random dB", "denoising", "random", "psnr", -1, 2),
+    Column("−PSNR ObsAtk dB", "denoising", "ObsAtk", "psnr", -1, 2),
+    Column("drop random dB", "denoising", "random", "psnr_drop", 1, 2),
+    Column("drop ObsAtk dB", "denoising", "ObsAtk", "psnr_drop", 1, 2),
     Column("NLL", "clean", "clean", "nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
     Column("ECE %", "clean", "clean", "ece", 100, 2),

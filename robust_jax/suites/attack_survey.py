@@ -6,14 +6,15 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import jax
 import numpy as np
 
 from robust_jax import metrics
 from robust_jax.attacks import Attack
 from robust_jax.suites.adversarial import (
     Adversarial,
-    attack_batch,
     attack_name,
     attacked,
     clean_examples,
@@ -21,8 +22,8 @@ from robust_jax.suites.adversarial import (
 )
 from robust_jax.suites.case import RowLabels, make_row, to_host
 from robust_jax.suites.samples import Samples
-from robust_jax.suites.store import CaseStore, digest, identity
-from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import CaseStore, Table, digest, identity
+from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
 
 NAME = "attack_survey"
 COSTS = ("queries", "gradients")
@@ -70,17 +71,17 @@ class AttackSurvey:
             key: of the attacks' random choices.
             predictor: any logits function.
             data: the examples.
-            store: where finished batches are kept and looked for.
+            store: where finished attacks are kept and looked for.
             labels: of the rows.
-            advance: called with the share of an attack that has been done.
+            advance: called after every attack.
         """
         store = store or CaseStore()
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
         wrong, _ = clean_examples(predictor, data, store)
         correct = ~wrong
         for attack in self.attacks:
-            seconds = self._seconds(key, attack, predictor, data, store)
-            table = attacked(key, attack, predictor, data, store, attack.eps, (attack.eps,), wrong, advance)
+            seconds, table = self._timed(key, attack, predictor, data, store, wrong)
+            advance()
             radius = float(attack.eps) if math.isfinite(attack.eps) else None
             case = {**columns, "case": attack_name(attack), "severity": radius}
             count = int(correct.sum())
@@ -100,16 +101,41 @@ class AttackSurvey:
         first = self.attacks[0]
         return Adversarial(first, (first.eps,)).samples(key, predictor, data, num_images=num_images)
 
-    def _seconds(self, key: PRNGKey, attack: Attack, predictor: LogitsFn, data: Evaluation, store: CaseStore) -> float:
-        """Of an example in the first batch, in the second of two runs: the first compiles."""
-        place = f"{NAME}_{digest(identity(data), repr(attack))}", "seconds"
+    def _timed(
+        self,
+        key: PRNGKey,
+        attack: Attack,
+        predictor: LogitsFn,
+        data: Evaluation,
+        store: CaseStore,
+        wrong: np.ndarray,
+    ) -> tuple[float, Table]:
+        """Seconds of an example, and what was found. A run over the first batch before compiles."""
+        place = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), repr(attack))}", "found"
         table = store.get(*place)
         if table is None:
-            batch = next(iter(data.batches()))
-            to_host(attack_batch(key, attack, predictor, batch, attack.eps))
+            run = partial(attacked, key, attack, predictor, eps=attack.eps, radii=(attack.eps,), advance=_nothing)
+            first = _FirstBatch(data)
+            run(data=first, store=CaseStore(), broken=wrong[: first.num_examples])
             start = time.perf_counter()
-            to_host(attack_batch(key, attack, predictor, batch, attack.eps))
-            seconds = (time.perf_counter() - start) / int(np.asarray(to_host(batch.mask)).sum())
-            table = {"seconds": np.asarray(seconds)}
+            table = run(data=data, store=CaseStore(), broken=wrong)
+            seconds = (time.perf_counter() - start) / max(int((~wrong).sum()), 1)
+            table = {**table, "seconds": np.full(len(wrong), seconds)}
             store.put(*place, table)
-        return float(table["seconds"])
+        return float(table["seconds"][0]), table
+
+
+class _FirstBatch:
+    """The first batch of an evaluation set, as one."""
+
+    def __init__(self, data: Evaluation):
+        self.batch = next(iter(data.batches()))
+        self.num_examples = int(np.asarray(to_host(self.batch.mask)).sum())
+        self.name, self.image_shape = data.name, data.image_shape
+
+    def batches(self) -> Iterator[Batch]:
+        yield self.batch
+
+
+def _nothing(share: float = 1.0) -> None:
+    del share
