@@ -31,6 +31,8 @@ from robust_jax.attacks.spsa import SPSA
 from robust_jax.attacks.square import Square
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 from robust_jax.attacks.threats_parameters import Joint, ParameterBox, Parameters, TransformThreat
+from robust_jax.attacks.universal import UniversalPGD
+from robust_jax.attacks.universal_measures import patch_success, shift_success, success_of
 from robust_jax.attacks.virtual import virtual_direction
 
 __all__ = [
@@ -87,15 +89,19 @@ __all__ = [
     "Stage",
     "Threat",
     "TransformThreat",
+    "UniversalPGD",
     "bpda",
     "cross_entropy",
     "dlr",
     "margin",
     "mean_of",
     "mean_of_stacked",
+    "patch_success",
     "project_zero_mean",
     "repeated_acceptance",
     "rotate_translate",
+    "shift_success",
+    "success_of",
     "targeted_dlr",
     "through",
     "virtual_direction",
