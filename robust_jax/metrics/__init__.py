@@ -25,6 +25,7 @@ from robust_jax.metrics.common_corruptions import (
     retained_accuracy,
     worst_severity_error,
 )
+from robust_jax.metrics.denoising import psnr
 from robust_jax.metrics.effective_robustness import (
     Baseline,
     effective_robustness,
@@ -82,6 +83,7 @@ __all__ = [
     "nearest_classes",
     "nll",
     "proportion_interval",
+    "psnr",
     "relative_alexnet_mce",
     "relative_robustness",
     "reliability_bins",

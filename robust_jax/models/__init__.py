@@ -9,6 +9,7 @@ from robust_jax.models.apply import (
     outputs_fn,
     predictor,
 )
+from robust_jax.models.dncnn import DnCNN
 from robust_jax.models.equalised import Equalised
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
@@ -19,6 +20,7 @@ from robust_jax.models.wide_resnet import WideResNet
 __all__ = [
     "Apply",
     "ApplyOutput",
+    "DnCNN",
     "Equalised",
     "ODENet",
     "ResNet",

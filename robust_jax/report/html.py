@@ -59,6 +59,7 @@ SHIFT_CAPTION = (
     "Bars are 95 % intervals."
 )
 SAMPLES_CAPTION = "What is predicted, and its confidence; red is wrong. The true class is at the left."
+RESTORED_CAPTION = "What became of images; PSNR is to the clean ones. Values beyond black and white are cut off."
 
 
 def write_report(
@@ -85,7 +86,7 @@ def write_report(
     sections = [
         _section("Results", _table(runs) + _details("Every case", _cases(rows))),
         *_plots(runs),
-        *(_figure("Samples", sample_grid(grid), SAMPLES_CAPTION) for grid in samples),
+        *(_figure("Samples", sample_grid(grid), _samples_caption(grid)) for grid in samples),
         _section("Command", f"<pre>{escape(command)}</pre>"),
         _section("Configuration", _details("As JSON", f"<pre>{escape(json.dumps(config, indent=2))}</pre>")),
         _section("Versions", _pairs(versions)),
@@ -114,6 +115,10 @@ def _plots(runs: Runs) -> list[str]:
         _figure("Effective robustness", effective_robustness_plot(runs), SHIFT_CAPTION, "curves") + _effective(runs),
         _figure("Calibration", reliability_diagram(runs), CALIBRATION_CAPTION),
     ]
+
+
+def _samples_caption(samples: Any) -> str:
+    return RESTORED_CAPTION if samples.confidences is None else SAMPLES_CAPTION
 
 
 def _page(title: str, sub: str, sections: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from robust_jax.suites.class_separation import ClassSeparation
 from robust_jax.suites.clean import Clean
 from robust_jax.suites.common_corruptions import CommonCorruptions
 from robust_jax.suites.corruptions_bar import CorruptionsBar
+from robust_jax.suites.denoising import Denoising
 from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.interventions import Interventions
 from robust_jax.suites.natural_shift import NaturalShift
@@ -26,6 +27,7 @@ __all__ = [
     "Clean",
     "CommonCorruptions",
     "CorruptionsBar",
+    "Denoising",
     "Interventions",
     "NaturalShift",
     "Perturbations",

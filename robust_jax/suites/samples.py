@@ -1,4 +1,4 @@
-"""A few images and what is predicted for them, to look at."""
+"""A few images and what is predicted for them or said of them, to look at."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Samples:
     titles: list[str]
     """Of the columns."""
     predictions: list[list[str]]
-    """Class names predicted, by row and column."""
-    confidences: Float[np.ndarray, "rows columns"]
-    """Of the predictions."""
+    """Class names predicted, by row and column; without confidences, whatever is to be said of each image."""
+    confidences: Float[np.ndarray, "rows columns"] | None
+    """Of the predictions; None if they are not of classes."""
     labels: list[str]
     """True class names, by row."""
 

@@ -16,7 +16,11 @@ from robust_jax.types import Batch
 
 
 def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState], dict[str, float]] | None:
-    """A function from the state to its validation error and NLL; ``None`` where no examples are held out."""
+    """A function from the state to its validation error and NLL; ``None`` where no examples are held out.
+
+    Raises:
+        ValueError: when called, if the network is no classifier.
+    """
     if not getattr(experiment.data, "validation", 0):
         return None
     source = experiment.data.load("validation")
@@ -36,6 +40,8 @@ def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState]
 @jax.jit
 def _sums(predictor: Any, batch: Batch) -> tuple[Array, Array]:
     logits = predictor(batch.image)
+    if logits.ndim != 2:
+        raise ValueError(f"Expected logits [b, k] to validate, got shape {logits.shape}; hold no examples out.")
     return (
         (metrics.errors(logits, batch.label) * batch.mask).sum(),
         (metrics.nll(logits, batch.label) * batch.mask).sum(),

@@ -1,0 +1,67 @@
+"""Removing Gaussian noise, by the mean squared error."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from robust_jax.core.checks import check_non_negative, check_positive
+from robust_jax.core.keys import example_keys
+from robust_jax.core.random_words import random_normal
+from robust_jax.objectives.cross_entropy import masked_mean
+from robust_jax.types import Aux, Batch, Forward, Image, PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoising:
+    r"""Mean squared error of a denoiser D on images with Gaussian noise, over pixels, channels and examples.
+
+    .. math:: \frac{1}{d} \lVert D(x + \sigma z) - x \rVert_2^2, \quad z \sim \mathcal N(0, I)
+
+    Noisy images are not clipped to [0, 1]. The noise of an example depends on the step's key and its id. Labels are
+    not used. Among the scalars, ``psnr`` is the mean over the examples, in dB.
+
+    Raises:
+        ValueError: if sigma is not positive, or no range of such; when run, if the network's output has not the shape
+            of the images.
+
+    References:
+        Zhang et al. (arXiv 1608.03981), equation 1, and section 3.4 for unknown levels of noise.
+    """
+
+    sigma: float | tuple[float, float] = 25 / 255
+    """Standard deviation of the noise, in units of the images' range; or the two ends of a range, from which each
+    image's is drawn uniformly, for a denoiser that is blind to the level of the noise."""
+
+    def __post_init__(self):
+        low, high = self._range
+        check_non_negative("sigma", low)
+        check_positive("sigma", high)
+        if low > high:
+            raise ValueError(f"Expected sigma to be a range from low to high, got sigma={self.sigma!r}.")
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        return tuple(self.sigma) if isinstance(self.sigma, tuple | list) else (self.sigma, self.sigma)
+
+    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+        noise_key, model_key = jax.random.split(key)
+        noisy = jax.vmap(self.add_noise)(example_keys(noise_key, batch.id), batch.image)
+        output, model_state = forward(params, noisy, key=model_key, train=True)
+        if output.logits.shape != batch.image.shape:
+            raise ValueError(
+                f"Expected the network to return images of shape {batch.image.shape}, got {output.logits.shape}."
+            )
+        errors = jnp.mean((output.logits - batch.image) ** 2, axis=(1, 2, 3))
+        scalars = {"psnr": masked_mean(-10 * jnp.log10(errors), batch.mask)}
+        return masked_mean(errors, batch.mask), Aux(model_state, scalars)
+
+    def add_noise(self, key: PRNGKey, image: Image) -> Image:
+        """A noisy image."""
+        sigma_key, noise_key = jax.random.split(key)
+        low, high = self._range
+        sigma = low + (high - low) * jax.random.uniform(sigma_key)
+        return image + sigma * random_normal(noise_key, image.shape)
