@@ -18,13 +18,13 @@ from robust_jax.types import Paper, Scale
 PAPER = Paper(
     title="Towards Adversarially Robust Deep Image Denoising",
     arxiv="2201.04397",
-    claim="a small perturbation of mean zero costs deep denoisers far more PSNR if chosen by ObsAtk than at random; "
-    "training on noise so perturbed as well, HAT, makes them robust",
+    claim="deep denoisers are vulnerable to the perturbations of mean zero that ObsAtk finds; training with them as "
+    "well, HAT, makes denoisers robust, and better on the noise of real photographs",
 )
 
 SHARED = "../shared"
 SIGMA = 25 / 255
-# The levels of DnCNN-B (arXiv 1608.03981, section 4.2).
+# The levels of DnCNN-B (arXiv 1608.03981, section 4.1).
 BLIND = (0.0, 55 / 255)
 
 

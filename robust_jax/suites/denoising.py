@@ -42,7 +42,7 @@ class Denoising:
             not return images.
 
     References:
-        Yan, Zhang, Feng, Sugiyama & Tan (arXiv 2201.04397), section 5. There the attack stands alone.
+        Yan, Zhang, Feng, Sugiyama & Tan, arXiv 2201.04397, for the attack. The random control is ours.
     """
 
     sigma: float = 25 / 255
