@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robust_jax.augmentations import Chain, Gaussian, HorizontalFlip, Identity, OneOf, RandomCrop, RandomLp
+from robust_jax.augmentations import (
+    Chain,
+    Gaussian,
+    HorizontalFlip,
+    Identity,
+    OneOf,
+    RandomCrop,
+    RandomLp,
+    RotateTranslate,
+)
 from robust_jax.core.lp_tables import training_cases
+from robust_jax.images.geometry import rotate_translate
 
 IMAGE = jnp.asarray(np.random.default_rng(0).uniform(0.1, 0.9, (6, 5, 3)), jnp.float32)
 
@@ -33,6 +43,34 @@ def test_crop_is_a_window_of_the_padded_image(mode):
 
 def test_crop_without_padding_changes_nothing():
     np.testing.assert_array_equal(RandomCrop(padding=0)(jax.random.key(0), IMAGE), IMAGE)
+
+
+def test_rotations_and_translations_are_uniform_within_their_limits():
+    """From a wide ramp in either direction, read off in its middle: a plane is turned and moved without error."""
+    y, x = np.mgrid[:21, :31].astype(np.float32)
+    planes = jnp.asarray(np.stack([x, y, 0 * x], axis=-1) / 100)
+    results = 100 * many(RotateTranslate(shift=0.1, degrees=40.0), 2000, planes)
+    slopes = (results[:, 10, 17] - results[:, 10, 13])[:, :2] / 4
+    angles = np.rad2deg(np.arctan2(-slopes[:, 1], slopes[:, 0]))
+    # Where the middle of the result reads in the image, turned back.
+    from_middle = results[:, 10, 15, :2] - [15, 10]
+    cos, sin = np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))
+    right = -(cos * from_middle[:, 0] - sin * from_middle[:, 1])
+    down = -(sin * from_middle[:, 0] + cos * from_middle[:, 1])
+    for values, limit in ((angles, 40), (right, 3.1), (down, 2.1)):
+        assert np.abs(values).max() <= limit * 1.001
+        assert stats.kstest(values / limit, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    np.testing.assert_allclose(results[0], 100 * rotate_translate(planes, right[0], down[0], angles[0]), atol=0.02)
+
+
+def test_no_rotation_and_translation_change_nothing():
+    np.testing.assert_allclose(RotateTranslate(0.0, 0.0)(jax.random.key(0), IMAGE), IMAGE, atol=1e-6)
+
+
+@pytest.mark.parametrize("fields", [{"shift": -0.1}, {"degrees": -1.0}, {"border": "reflekt"}])
+def test_bad_rotations(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        RotateTranslate(**fields)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])

@@ -11,28 +11,8 @@ from jaxtyping import Array, Float
 from robust_jax.attacks.threats_parameters import ParameterBox
 from robust_jax.core.checks import check_choice, check_non_negative
 from robust_jax.images.borders import MODES
-from robust_jax.images.geometry import compose, image_centre, rotation, translation, warp
+from robust_jax.images.geometry import rotate_translate
 from robust_jax.types import Image
-
-Scalar = float | Float[Array, ""]
-
-
-def rotate_translate(image: Image, dx: Scalar, dy: Scalar, degrees: Scalar, *, border: str = "constant") -> Image:
-    """The image turned about its middle, then moved; bilinear, and differentiable in all three numbers.
-
-    Args:
-        image: f[h, w, c].
-        dx: pixels to the right.
-        dy: pixels down.
-        degrees: clockwise, as it is seen.
-        border: what lies beyond the image, see :data:`robust_jax.images.borders.MODES`; constant is black.
-
-    Raises:
-        ValueError: if the border is unknown; the nearest is named.
-    """
-    check_choice("border", border, MODES)
-    turn = rotation(degrees, centre=image_centre(image.shape))
-    return warp(image, compose(turn, translation(dx, dy)), mode=border)
 
 
 @dataclasses.dataclass(frozen=True)

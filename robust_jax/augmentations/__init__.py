@@ -7,5 +7,6 @@ from robust_jax.augmentations.compose import Chain, Identity, OneOf
 from robust_jax.augmentations.crop import RandomCrop
 from robust_jax.augmentations.flip import HorizontalFlip
 from robust_jax.augmentations.lp import Gaussian, RandomLp
+from robust_jax.augmentations.spatial import RotateTranslate
 
-__all__ = ["Chain", "Gaussian", "HorizontalFlip", "Identity", "OneOf", "RandomCrop", "RandomLp"]
+__all__ = ["Chain", "Gaussian", "HorizontalFlip", "Identity", "OneOf", "RandomCrop", "RandomLp", "RotateTranslate"]

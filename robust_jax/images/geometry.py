@@ -52,6 +52,25 @@ def warp(
     return read(image, rows, columns, order=order, mode=mode, cval=cval)
 
 
+def rotate_translate(
+    image: Float[Array, "h w c"], dx: Scalar, dy: Scalar, degrees: Scalar, *, border: str = "constant"
+) -> Float[Array, "h w c"]:
+    """The image turned about its middle, then moved; bilinear, and differentiable in all three numbers.
+
+    Args:
+        image: the image.
+        dx: pixels to the right.
+        dy: pixels down.
+        degrees: clockwise, as it is seen.
+        border: mode of what lies beyond the image, see :func:`warp`; constant is black.
+
+    Raises:
+        ValueError: if the border is unknown; the nearest is named.
+    """
+    turn = rotation(degrees, centre=image_centre(image.shape))
+    return warp(image, compose(turn, translation(dx, dy)), mode=border)
+
+
 def read(
     image: Float[Array, "h w c"],
     rows: Float[Array, "*n"],

@@ -52,6 +52,14 @@ COLUMNS = (
         Column(f"AutoAttack error {norm} %", "autoattack", f"AutoAttack {norm}", "error", 100, 2)
         for norm in ("Linf", "L2", "L1")
     ),
+    *(
+        Column(f"{case} error %", "spatial", case, "error", 100, 2)
+        for case in ("random", "worst of 10", "first order", "grid")
+    ),
+    *(
+        Column(f"{metric.replace('_', ' ')} %", "universal", "perturbation", metric, 100, 1)
+        for metric in ("success_rate", "transfer_rate", "locality", "translation_invariance")
+    ),
     Column("−PSNR dB", "denoising", "denoised", "psnr", -1, 2),
     Column("−PSNR random dB", "denoising", "random", "psnr", -1, 2),
     Column("−PSNR ObsAtk dB", "denoising", "ObsAtk", "psnr", -1, 2),

@@ -16,7 +16,9 @@ from robust_jax.suites.perturbations import Perturbations
 from robust_jax.suites.published_corruptions import PublishedCorruptions
 from robust_jax.suites.random_lp import RandomLp
 from robust_jax.suites.samples import Samples
+from robust_jax.suites.spatial import Spatial
 from robust_jax.suites.store import CaseStore
+from robust_jax.suites.universal import Universal
 
 __all__ = [
     "Adversarial",
@@ -35,5 +37,7 @@ __all__ = [
     "RandomLp",
     "RowLabels",
     "Samples",
+    "Spatial",
+    "Universal",
     "evaluate",
 ]
