@@ -134,9 +134,7 @@ def paper() -> dict[str, train.Experiment]:
         name: train.Experiment(
             data=data.Tfds("cifar10", num_test=1000),
             model=models.WideResNet(depth=28, width=10),
-            augmentation=augmentations.Chain(
-                (augmentations.RandomCrop(), augmentations.HorizontalFlip(), augmentation)
-            ),
+            augmentation=augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip(), noise)),
             optimiser=train.Sgd(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
             epochs=200,
             batch_size=128,

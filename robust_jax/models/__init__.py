@@ -14,7 +14,7 @@ from robust_jax.models.equalised import Equalised
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
 from robust_jax.models.vit import ViT
-from robust_jax.models.weights import load_weights
+from robust_jax.models.weights import WeightsReport, inspect_weights, load_weights
 from robust_jax.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -25,10 +25,12 @@ __all__ = [
     "ODENet",
     "ResNet",
     "ViT",
+    "WeightsReport",
     "WideResNet",
     "cifar_resnet",
     "forward_fn",
     "init",
+    "inspect_weights",
     "load_weights",
     "num_parameters",
     "outputs_fn",

@@ -1,10 +1,11 @@
-"""Other people's weights, from files that hold arrays and nothing else."""
+"""Other people's weights: from files of arrays, by the names that PyTorch code gives them."""
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,83 +16,209 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from robust_jax.core.checks import nearest
+from robust_jax.models.torch_file import read_tensors
+from robust_jax.models.torch_names import Counterpart, counterpart, from_torch
+from robust_jax.models.wide_resnet import WideResNet
 
-# Our scope or leaf, and the names it goes by in PyTorch code.
-SCOPES = {
-    "stem_conv": ("conv1",),
-    "stem_norm": ("bn1",),
-    "shortcut_conv": ("downsample.0", "shortcut.0"),
-    "shortcut_norm": ("downsample.1", "shortcut.1"),
-    "head": ("fc", "linear"),
-}
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+# The buffers in which PyTorch models keep their input's normalisation, and our field of the same content.
+NORMALISATION = {"mu": "mean", "mean": "mean", "new_mean": "mean", "sigma": "std", "std": "std", "new_std": "std"}
+SHOWN = 5
+"""How many names of a kind an error or a printed report lists."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsReport:
+    """How the arrays of a file and the variables of a network fit; ``print`` it.
+
+    Names are those of the file. Shapes are in PyTorch's layout.
+    """
+
+    path: str
+    """The file."""
+    network: str
+    """Name of the network's class."""
+    matched: tuple[tuple[str, str], ...]
+    """(our variable, array) of all that fit."""
+    missing: tuple[str, ...]
+    """Arrays that the network needs and the file lacks."""
+    unexpected: tuple[str, ...]
+    """Arrays that the network has no use for."""
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    """(array, expected shape, its shape)."""
+    normalisation: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...]
+    """(array, expected values, its values) of normalisation that is not the network's."""
+    ignored: tuple[str, ...]
+    """Arrays that no prediction reads: counters, copies of others, the network's own normalisation."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether :func:`load_weights` takes the file."""
+        return not (self.missing or self.unexpected or self.mismatched or self.normalisation)
+
+    def __str__(self) -> str:
+        total = len(self.matched) + len(self.missing) + len(self.mismatched)
+        lines = [f"{self.path} holds {len(self.matched)} of the {total} arrays of {self.network}."]
+        if not self.matched:
+            lines.append("Its names are not those of torchvision, timm or RobustBench for this network.")
+        if self.missing:
+            hint = nearest(self.missing[0], self.unexpected) if self.unexpected else ""
+            lines.append(f"Missing: {_listed(self.missing)}.{hint if 'Did you mean' in hint else ''}")
+        for name, expected, got in self.mismatched[:SHOWN]:
+            lines.append(f"Expected {name!r} of shape {expected}, got {got}.")
+        for name, expected, got in self.normalisation:
+            lines.append(f"Expected {name!r} to equal the network's {expected}, got {got}.")
+        if self.unexpected:
+            lines.append(f"Not expected: {_listed(self.unexpected)}.")
+        if self.ignored:
+            lines.append(f"Not needed: {_listed(self.ignored)}.")
+        return "\n".join(lines)
 
 
 def load_weights(
-    path: str | Path, model: nn.Module, image_shape: tuple[int, int, int]
+    path: str | Path, model: nn.Module, image_shape: tuple[int, int, int], *, entry: str | None = None
 ) -> tuple[PyTree, dict[str, PyTree]]:
-    """Parameters and state of a ``ResNet`` from a ``.safetensors`` file in PyTorch's naming.
+    """Parameters and state of a network from a ``.safetensors`` file or a PyTorch checkpoint.
 
-    Names are those of torchvision (``conv1``, ``layer1.0.bn2``, ``downsample.0``, ``fc``) or of the usual CIFAR code
-    (``shortcut.0``, ``linear``). Convolutions are turned from OIHW to HWIO.
+    A checkpoint (``.pt``, ``.pth``, ``.th``, ``.bin``, ``.pth.tar``, zipped or of before version 1.6) is read without
+    PyTorch, and nothing in it is executed: one that asks for more than tensors and containers is refused. Known are
+    the names of torchvision, timm and RobustBench for ``ResNet``, ``WideResNet`` and ``ViT``, behind any prefix
+    (``module.``, ``model.``, ``1.``).
+
+    All arrays must fit, and normalisation kept in the file (``mu``, ``sigma``, ``normalize.mean``, …) must be the
+    network's. What a file does not tell is up to the caller: the normalisation where it keeps none, and
+
+    - of ``ResNet``: which option A shortcut, ours pads the channels on both sides; and with ``variant="preact"`` what
+      the projections read, ours the activated input, as in RobustBench's ``PreActBlockV2``;
+    - of ``ViT``: LayerNorm's epsilon, ours 1e-6, and the activation, ours the exact GELU, as torchvision's and timm's.
 
     Args:
         path: the file.
         model: a network that the weights fit.
-        image_shape: of the images it takes.
+        image_shape: (h, w, c) of the images it takes.
+        entry: which entry of a checkpoint holds the weights, where there are several; see
+            :func:`~robust_jax.models.torch_file.read_tensors`.
 
     Returns:
-        Parameters and model state, as :func:`~robust_jax.models.init` gives them.
+        Parameters and model state, float32, as :func:`~robust_jax.models.init` gives them.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, lacks an array, has one too many, or one of another shape; all are named.
+        ValueError: if it is damaged or refused; or if it does not fit, with what :func:`inspect_weights` reports.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"No weights {path}.")
-    try:
-        arrays = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    images = jnp.zeros((1, *image_shape))
-    expected = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
-    used: set[str] = set()
-    leaves, treedef = jax.tree.flatten_with_path(expected)
-    loaded = [_find(tuple(key.key for key in keys[1:]), leaf.shape, arrays, used, path) for keys, leaf in leaves]
-    unexpected = sorted(name for name in set(arrays) - used if not name.endswith("num_batches_tracked"))
-    if unexpected:
-        raise ValueError(f"{path} holds arrays that {type(model).__name__} does not have: {', '.join(unexpected[:5])}.")
-    variables = dict(jax.tree.unflatten(treedef, loaded))
+    arrays = _read(path, entry)
+    counterparts, treedef = _counterparts(model, image_shape)
+    report, names = _compare(path, model, counterparts, arrays)
+    if not report.fits:
+        raise ValueError(" ".join(str(report).splitlines()))
+    leaves = [jnp.asarray(from_torch(arrays[names[c.variable]], c), jnp.float32) for c in counterparts]
+    variables = dict(jax.tree.unflatten(treedef, leaves))
     return variables.pop("params"), variables
 
 
-def torch_names(path: tuple[str, ...]) -> list[str]:
-    """What a variable such as ``("stage2_block1", "conv1", "kernel")`` may be called in PyTorch code."""
-    names = [""]
-    for part in path[:-1]:
-        block = re.fullmatch(r"stage(\d+)_block(\d+)", part)
-        layer = re.fullmatch(r"norm(\d+)", part)
-        if block:
-            choices: tuple[str, ...] = (f"layer{block[1]}.{int(block[2]) - 1}",)
-        elif layer:
-            choices = (f"bn{layer[1]}",)
+def inspect_weights(
+    path: str | Path, model: nn.Module, image_shape: tuple[int, int, int], *, entry: str | None = None
+) -> WeightsReport:
+    """What :func:`load_weights` would find in a file, which need not fit.
+
+    Args and errors are those of :func:`load_weights`, but for files that do not fit.
+    """
+    return _compare(path, model, _counterparts(model, image_shape)[0], _read(path, entry))[0]
+
+
+def _read(path: str | Path, entry: str | None) -> dict[str, np.ndarray]:
+    if Path(path).suffix != ".safetensors":
+        return read_tensors(path, entry=entry)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"No weights {path}.")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _counterparts(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[list[Counterpart], Any]:
+    variables = jax.eval_shape(
+        partial(model.init, train=False), jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    )
+    leaves, treedef = jax.tree.flatten_with_path(variables)
+    network = getattr(model, "network", model)
+    return [counterpart(network, tuple(k.key for k in path[1:]), leaf.shape) for path, leaf in leaves], treedef
+
+
+def _compare(
+    path: str | Path, model: nn.Module, counterparts: list[Counterpart], arrays: dict[str, np.ndarray]
+) -> tuple[WeightsReport, dict[tuple[str, ...], str]]:
+    """The report, and the array's name by variable."""
+    prefix = _prefix(counterparts, arrays)
+    scopes = {name[:i] for name in arrays for i, letter in enumerate(name) if letter == "."}
+    matched, missing, mismatched, names = [], [], [], {}
+    for item in counterparts:
+        name = next((prefix + name for name in item.names if prefix + name in arrays), None)
+        if name is None:
+            missing.append(prefix + max(item.names, key=lambda name: _known_scopes(prefix + name, scopes)))
+            continue
+        names[item.variable] = name
+        if arrays[name].shape == item.torch_shape:
+            matched.append((".".join(item.variable), name))
         else:
-            choices = SCOPES.get(part, (part,))
-        names = [f"{name}{choice}." for name in names for choice in choices]
-    return [name + LEAVES[path[-1]] for name in names]
+            mismatched.append((name, item.torch_shape, arrays[name].shape))
+    ignored, unexpected, normalisation = [], [], []
+    used = set(names.values())
+    for name in sorted(set(arrays) - used):
+        expected = _normalisation(name, model, arrays[name])
+        got = tuple(arrays[name].ravel().tolist()) if expected else ()
+        if expected and not np.allclose(got, expected, rtol=1e-5):
+            normalisation.append((name, expected, got))
+        elif expected or _is_idle(name.removeprefix(prefix), model) or _is_copy(name, prefix, used, arrays):
+            ignored.append(name)
+        else:
+            unexpected.append(name)
+    report = WeightsReport(
+        path=str(path),
+        network=type(model).__name__,
+        matched=tuple(matched),
+        missing=tuple(dict.fromkeys(missing)),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(dict.fromkeys(mismatched)),
+        normalisation=tuple(normalisation),
+        ignored=tuple(ignored),
+    )
+    return report, names
 
 
-def _find(
-    variable: tuple[str, ...], shape: tuple[int, ...], arrays: dict[str, np.ndarray], used: set[str], path: str | Path
-) -> jax.Array:
-    candidates = torch_names(variable)
-    name = next((name for name in candidates if name in arrays), None)
-    if name is None:
-        raise ValueError(f"{path} has no array {candidates[0]!r}.{nearest(candidates[0], arrays)}")
-    used.add(name)
-    array = arrays[name]
-    if variable[-1] == "kernel":
-        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    if array.shape != shape:
-        raise ValueError(f"Expected {name!r} of {path} to give shape {shape}, got {array.shape}.")
-    return jnp.asarray(array, jnp.float32)
+def _prefix(counterparts: list[Counterpart], arrays: dict[str, np.ndarray]) -> str:
+    """What stands before the most of the network's names, as ``"module."``; the shortest of several."""
+    known = {name for item in counterparts for name in item.names}
+    counts: dict[str, int] = {}
+    for name in arrays:
+        starts = [0, *(i + 1 for i, letter in enumerate(name) if letter == ".")]
+        for prefix in (name[:start] for start in starts if name[start:] in known):
+            counts[prefix] = counts.get(prefix, 0) + 1
+    return min(counts, key=lambda prefix: (-counts[prefix], len(prefix)), default="")
+
+
+def _known_scopes(name: str, scopes: set[str]) -> int:
+    return sum(name[:i] in scopes for i, letter in enumerate(name) if letter == ".")
+
+
+def _normalisation(name: str, model: nn.Module, array: np.ndarray) -> tuple[float, ...]:
+    """What the network has of the normalisation that ``name`` is; () if it is none."""
+    field = NORMALISATION.get(name.split(".")[-1], "")
+    values = getattr(getattr(model, "network", model), field, ())
+    return tuple(np.broadcast_to(values, array.size).tolist()) if values and len(values) in (1, array.size) else ()
+
+
+def _is_idle(name: str, model: nn.Module) -> bool:
+    """Whether no prediction reads the array; the first stage of TRADES' WideResNet stands in its files twice."""
+    counter = name.endswith("num_batches_tracked")
+    return counter or (isinstance(getattr(model, "network", model), WideResNet) and name.startswith("sub_block1."))
+
+
+def _is_copy(name: str, prefix: str, used: set[str], arrays: dict[str, np.ndarray]) -> bool:
+    ends = (name[i + 1 :] for i, letter in enumerate(name) if letter == ".")
+    return any(prefix + end in used and np.array_equal(arrays[prefix + end], arrays[name]) for end in ends)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more
