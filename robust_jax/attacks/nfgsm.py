@@ -42,8 +42,7 @@ class NFGSM(Attack):
         ValueError: if a number is out of range, or the loss unknown; when run, see :meth:`Attack.run`.
 
     References:
-        de Jorge et al., "Make some noise: reliable and efficient single-step adversarial training" (arXiv 2202.01181),
-        section 4.
+        de Jorge et al., "Make some noise: reliable and efficient single-step adversarial training" (arXiv 2202.01181).
     """
 
     noise: float = 2.0

@@ -44,7 +44,7 @@ def project_zero_mean(delta: Image, radius: float | Float[Array, ""]) -> Image:
     ball, this is the projection on their intersection; the other way round it would not be.
 
     References:
-        Yan et al. (arXiv 2201.04397), section 3.
+        Yan et al. (arXiv 2201.04397).
     """
     return project_lp(delta - jnp.mean(delta), 2, radius)
 
@@ -65,8 +65,7 @@ class ObsAtk:
         ValueError: if a number is out of range; when run, if shapes disagree or rho is negative.
 
     References:
-        Yan, Zhang, Feng, Sugiyama & Tan, "Towards adversarially robust deep image denoising" (arXiv 2201.04397),
-        section 3.
+        Yan, Zhang, Feng, Sugiyama & Tan, "Towards adversarially robust deep image denoising" (arXiv 2201.04397).
     """
 
     rho: float = 5 / 255

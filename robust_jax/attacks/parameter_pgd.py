@@ -41,7 +41,7 @@ class ParameterPGD(Attack):
         ValueError: if a name is unknown, or a number out of range; when run, see :meth:`Attack.run`.
 
     References:
-        Engstrom et al. (arXiv 1712.02779), section 3: the first-order method, which they find weaker than a grid.
+        Engstrom et al. (arXiv 1712.02779): the first-order method, which they find weaker than a grid.
     """
 
     reach: ClassVar[float] = 2.5

@@ -58,7 +58,7 @@ class ParameterSearch(Attack):
             threat has parameters; when run, see :meth:`Attack.run`.
 
     References:
-        Engstrom et al. (arXiv 1712.02779), section 3: grid search, and worst of k.
+        Engstrom et al. (arXiv 1712.02779): grid search, and worst of k.
     """
 
     eps: float = 1.0

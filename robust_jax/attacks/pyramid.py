@@ -36,7 +36,7 @@ class Pyramid:
         ValueError: if there are not as many sides as factors, there are none, or one is not positive.
 
     References:
-        Herrmann et al., "Pyramid adversarial training improves ViT performance" (arXiv 2111.15121), section 3.3. Its
+        Herrmann et al., "Pyramid adversarial training improves ViT performance" (arXiv 2111.15121). Its
         code clips the image after the addition of each size; here, as the paper writes it, once.
     """
 
@@ -94,7 +94,7 @@ class PyramidPGD(ParameterPGD):
         ValueError: if a name is unknown, or a number out of range; when run, see :meth:`Attack.run`.
 
     References:
-        Herrmann et al. (arXiv 2111.15121), section 4. There the random class may be the label; here it is another.
+        Herrmann et al. (arXiv 2111.15121). There the random class may be the label; here it is another.
     """
 
     reach: ClassVar[float] = 5 / 6

@@ -25,8 +25,8 @@ class Spatial(ParameterBox):
         ValueError: if a limit is negative or infinite, or the border unknown.
 
     References:
-        Engstrom, Tran, Tsipras, Schmidt & Madry, "Exploring the landscape of spatial robustness" (arXiv 1712.02779),
-        section 3. Its code interpolates twice, after the rotation and after the translation; here it is done once.
+        Engstrom, Tran, Tsipras, Schmidt & Madry, "Exploring the landscape of spatial robustness" (arXiv 1712.02779).
+        Its code interpolates twice, after the rotation and after the translation; here it is done once.
     """
 
     shift: float = 3 / 32

@@ -140,7 +140,7 @@ class Joint:
         ValueError: if the norm is unknown, or the radius not positive.
 
     References:
-        Engstrom et al. (arXiv 1712.02779), section 5.4, where δ is added before the transform.
+        Engstrom et al. (arXiv 1712.02779), where both are combined too, and δ is added before the transform.
     """
 
     parameters: ParameterBox

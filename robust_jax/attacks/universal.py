@@ -48,9 +48,9 @@ class UniversalPGD:
         ValueError: if a name is unknown, or a number out of range.
 
     References:
-        Shafahi, Najibi, Xu, Dickerson, Davis & Goldstein, "Universal adversarial training" (arXiv 1811.11304),
-        algorithm 1, equation 4. The problem is that of Moosavi-Dezfooli et al. (arXiv 1610.08401), who solve it by
-        DeepFool on one image after the other.
+        Shafahi, Najibi, Xu, Dickerson, Davis & Goldstein, "Universal adversarial training" (arXiv 1811.11304). The
+        problem is that of Moosavi-Dezfooli et al. (arXiv 1610.08401), who solve it by DeepFool on one image after the
+        other.
     """
 
     eps: float = 8 / 255

@@ -19,8 +19,8 @@ class RotateTranslate:
         ValueError: if a limit is negative, or the border unknown.
 
     References:
-        Engstrom et al., "Exploring the landscape of spatial robustness" (arXiv 1712.02779), section 5, where ±30° and
-        ±3 pixels of 32 stand beside ±40° and ±4.
+        Engstrom et al., "Exploring the landscape of spatial robustness" (arXiv 1712.02779), where networks
+        are trained with random transforms of these limits, and of wider ones.
     """
 
     shift: float = 3 / 32

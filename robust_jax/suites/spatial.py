@@ -37,8 +37,7 @@ class Spatial:
         ValueError: if a number is out of range, or the grid is not of three axes.
 
     References:
-        Engstrom, Tran, Tsipras, Schmidt & Madry, "Exploring the landscape of spatial robustness" (arXiv 1712.02779),
-        sections 3 and 5.
+        Engstrom, Tran, Tsipras, Schmidt & Madry, "Exploring the landscape of spatial robustness" (arXiv 1712.02779).
     """
 
     threat: attacks.Spatial = attacks.Spatial()
