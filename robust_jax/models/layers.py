@@ -20,6 +20,7 @@ from robust_jax.types import Images
 Dtype = Literal["float32", "bfloat16"]
 Norm = Literal["batch", "group"]
 Stem = Literal["cifar", "imagenet", "patch"]
+Padding = Literal["both", "end"]
 Maps = Float[Array, "b h w c"]
 """Feature maps, in the type of the computation."""
 
@@ -80,14 +81,15 @@ def conv(
     stride: int = 1,
     dtype: Dtype,
     name: str,
+    padding: Padding = "both",
     kernel_init: Callable[..., Array] = he_normal,
 ) -> nn.Conv:
     """A convolution without bias, padded by ``(kernel - 1) // 2`` on every side.
 
-    That is torch's padding. ``"SAME"`` pads even sizes at stride 2 on one side only, where published weights expect
-    both.
+    That is torch's padding. TensorFlow's ``"SAME"`` pads even sizes at stride 2 at the end only, as ``padding="end"``
+    does here; published weights expect one or the other.
     """
-    pad = ((kernel - 1) // 2,) * 2
+    pad = (0, kernel - stride) if padding == "end" and stride > 1 else ((kernel - 1) // 2,) * 2
     return nn.Conv(
         features,
         (kernel, kernel),

@@ -1,7 +1,7 @@
 """What the variables of our networks are called in PyTorch code, and how their arrays lie there.
 
-Names are those of torchvision's and timm's ResNets and ViTs, of RobustBench's ResNets, PreActResNets and WideResNets,
-and of the CIFAR code these are of.
+Names are those of torchvision's and timm's ResNets and ViTs, and of RobustBench's ResNets, PreActResNets and
+WideResNets, those of Gowal et al. included.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import flax.linen as nn
 import numpy as np
 
 from robust_jax.models.vit import ViT
+from robust_jax.models.wide_resnet import WideResNet
 
 # Our scope, and the names it goes by.
 RESIDUAL = {
@@ -27,10 +28,19 @@ RESIDUAL = {
     "last_norm": ("bn1", "bn"),
     "head": ("fc", "linear"),
 }
+END_PADDED = {
+    "stem_conv": ("init_conv",),
+    "norm1": ("batchnorm_0",),
+    "conv1": ("conv_0",),
+    "norm2": ("batchnorm_1",),
+    "conv2": ("conv_1",),
+    "shortcut_conv": ("shortcut",),
+    "last_norm": ("batchnorm",),
+    "head": ("logits",),
+}
+"""Of the WideResNet of Gowal et al., which pads as no other code does, so that its names tell."""
 TRANSFORMER = {
     "embedding": ("patch_embed.proj", "conv_proj"),
-    "cls": ("cls_token", "class_token"),
-    "positions": ("pos_embed", "encoder.pos_embedding"),
     "norm0": ("norm1", "ln_1"),
     "norm1": ("norm2", "ln_2"),
     "mlp0": ("mlp.fc1", "mlp.0", "mlp.linear_1"),
@@ -38,7 +48,14 @@ TRANSFORMER = {
     "final_norm": ("norm", "encoder.ln"),
     "head": ("head", "heads.head"),
 }
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+LEAVES = {
+    "kernel": ("weight",),
+    "scale": ("weight",),
+    "mean": ("running_mean",),
+    "var": ("running_var",),
+    "cls": ("cls_token", "class_token"),
+    "positions": ("pos_embed", "encoder.pos_embedding"),
+}
 FUSED = ("query", "key", "value")
 """The parts of the one array that projects to all three."""
 
@@ -62,14 +79,20 @@ def counterpart(model: nn.Module, variable: tuple[str, ...], shape: tuple[int, .
     Scopes without a published name keep their own, so that networks written with PyTorch's names need no table.
     """
     *scopes, leaf = variable
-    vit = isinstance(model, ViT)
-    parts = [_scope_names(scope, vit) for scope in scopes]
-    if vit and "attention" in scopes:
+    if isinstance(model, ViT):
+        parts = [_transformer_names(scope) for scope in scopes]
+    elif isinstance(model, WideResNet) and model.padding == "end":
+        parts = [_residual_names(scope, END_PADDED, ("layer.{before}.block.{block}",)) for scope in scopes]
+    else:
+        parts = [
+            _residual_names(scope, RESIDUAL, ("layer{stage}.{block}", "block{stage}.layer.{block}")) for scope in scopes
+        ]
+    if "attention" in scopes:
         # One name for the module and its layer: timm's, torchvision's.
         fused = scopes[-1] in FUSED
         parts[-2:] = [("attn.qkv", "self_attention.in_proj") if fused else ("attn.proj", "self_attention.out_proj")]
-    leaf_names = TRANSFORMER.get(leaf, (LEAVES.get(leaf, leaf),)) if not scopes else (LEAVES.get(leaf, leaf),)
-    names = tuple(".".join(choice).replace("in_proj.", "in_proj_") for choice in itertools.product(*parts, leaf_names))
+    choices = itertools.product(*parts, LEAVES.get(leaf, (leaf,)))
+    names = tuple(".".join(choice).replace("in_proj.", "in_proj_") for choice in choices)
     return Counterpart(variable, shape, names, _torch_shape(variable, shape))
 
 
@@ -83,15 +106,19 @@ def from_torch(array: np.ndarray, counterpart: Counterpart) -> np.ndarray:
     return array.reshape(counterpart.shape)
 
 
-def _scope_names(scope: str, vit: bool) -> tuple[str, ...]:
-    stage_block = re.fullmatch(r"stage(\d+)_block(\d+)", scope)
-    if stage_block:
-        stage, block = int(stage_block[1]), int(stage_block[2]) - 1
-        return f"layer{stage}.{block}", f"block{stage}.layer.{block}"
-    block = re.fullmatch(r"block(\d+)", scope)
-    if vit and block:
-        return f"blocks.{block[1]}", f"encoder.layers.encoder_layer_{block[1]}"
-    return (TRANSFORMER if vit else RESIDUAL).get(scope, (scope,))
+def _residual_names(scope: str, table: dict[str, tuple[str, ...]], blocks: tuple[str, ...]) -> tuple[str, ...]:
+    numbers = re.fullmatch(r"stage(\d+)_block(\d+)", scope)
+    if not numbers:
+        return table.get(scope, (scope,))
+    stage, block = int(numbers[1]), int(numbers[2])
+    return tuple(name.format(stage=stage, before=stage - 1, block=block - 1) for name in blocks)
+
+
+def _transformer_names(scope: str) -> tuple[str, ...]:
+    number = re.fullmatch(r"block(\d+)", scope)
+    if not number:
+        return TRANSFORMER.get(scope, (scope,))
+    return f"blocks.{number[1]}", f"encoder.layers.encoder_layer_{number[1]}"
 
 
 def _is_fused(variable: tuple[str, ...]) -> bool:

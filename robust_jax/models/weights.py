@@ -56,8 +56,7 @@ class WeightsReport:
         return not (self.missing or self.unexpected or self.mismatched or self.normalisation)
 
     def __str__(self) -> str:
-        total = len(self.matched) + len(self.missing) + len(self.mismatched)
-        lines = [f"{self.path} holds {len(self.matched)} of the {total} arrays of {self.network}."]
+        lines = [f"{self.path} has arrays that fit {len(self.matched)} variables of {self.network}."]
         if not self.matched:
             lines.append("Its names are not those of torchvision, timm or RobustBench for this network.")
         if self.missing:
@@ -79,17 +78,20 @@ def load_weights(
 ) -> tuple[PyTree, dict[str, PyTree]]:
     """Parameters and state of a network from a ``.safetensors`` file or a PyTorch checkpoint.
 
-    A checkpoint (``.pt``, ``.pth``, ``.th``, ``.bin``, ``.pth.tar``, zipped or of before version 1.6) is read without
-    PyTorch, and nothing in it is executed: one that asks for more than tensors and containers is refused. Known are
-    the names of torchvision, timm and RobustBench for ``ResNet``, ``WideResNet`` and ``ViT``, behind any prefix
-    (``module.``, ``model.``, ``1.``).
+    A checkpoint (``.pt``, ``.pth``, ``.th``, ``.bin``, ``.pth.tar``; of any version of PyTorch since 0.1.10) is read
+    without PyTorch, and nothing in it is executed: one that asks for more than tensors and containers is refused.
+    Names may be those of torchvision, timm or RobustBench for a ``ResNet``, ``WideResNet`` or ``ViT``, behind any
+    prefix (``module.``, ``model.``, ``1.``).
 
     All arrays must fit, and normalisation kept in the file (``mu``, ``sigma``, ``normalize.mean``, …) must be the
-    network's. What a file does not tell is up to the caller: the normalisation where it keeps none, and
+    network's. What a file does not tell is up to the caller: normalisation where the file keeps none, and
 
-    - of ``ResNet``: which option A shortcut, ours pads the channels on both sides; and with ``variant="preact"`` what
-      the projections read, ours the activated input, as in RobustBench's ``PreActBlockV2``;
-    - of ``ViT``: LayerNorm's epsilon, ours 1e-6, and the activation, ours the exact GELU, as torchvision's and timm's.
+    - of a ``WideResNet``, the activation. The names of Gowal et al. (``init_conv``, ``layer.0.block.0``, ``logits``)
+      are those of ``padding="end"``;
+    - of a ``ResNet``, what shortcuts without weights (option A) do, ours pad the channels on both sides; and with
+      ``variant="preact"`` what projections read, ours the activated input, as RobustBench's ``PreActBlockV2``;
+    - of group normalisation, the number of groups, and of a ``ViT`` the epsilon of its norms, ours 1e-6, and the
+      activation, ours the exact GELU, as torchvision's and timm's.
 
     Args:
         path: the file.
@@ -149,13 +151,13 @@ def _compare(
     path: str | Path, model: nn.Module, counterparts: list[Counterpart], arrays: dict[str, np.ndarray]
 ) -> tuple[WeightsReport, dict[tuple[str, ...], str]]:
     """The report, and the array's name by variable."""
-    prefix = _prefix(counterparts, arrays)
-    scopes = {name[:i] for name in arrays for i, letter in enumerate(name) if letter == "."}
+    prefix, *others = _prefixes(counterparts, arrays) or [""]
+    scopes = {name[:end] for name in arrays for end in _ends_of_scopes(name)}
     matched, missing, mismatched, names = [], [], [], {}
     for item in counterparts:
         name = next((prefix + name for name in item.names if prefix + name in arrays), None)
         if name is None:
-            missing.append(prefix + max(item.names, key=lambda name: _known_scopes(prefix + name, scopes)))
+            missing.append(max((prefix + name for name in item.names), key=lambda name: _num_known(name, scopes)))
             continue
         names[item.variable] = name
         if arrays[name].shape == item.torch_shape:
@@ -164,12 +166,13 @@ def _compare(
             mismatched.append((name, item.torch_shape, arrays[name].shape))
     ignored, unexpected, normalisation = [], [], []
     used = set(names.values())
+    copies = _copied(used, prefix, others, arrays)
     for name in sorted(set(arrays) - used):
         expected = _normalisation(name, model, arrays[name])
         got = tuple(arrays[name].ravel().tolist()) if expected else ()
         if expected and not np.allclose(got, expected, rtol=1e-5):
             normalisation.append((name, expected, got))
-        elif expected or _is_idle(name.removeprefix(prefix), model) or _is_copy(name, prefix, used, arrays):
+        elif expected or name in copies or _is_idle(name.removeprefix(prefix), model):
             ignored.append(name)
         else:
             unexpected.append(name)
@@ -186,19 +189,26 @@ def _compare(
     return report, names
 
 
-def _prefix(counterparts: list[Counterpart], arrays: dict[str, np.ndarray]) -> str:
-    """What stands before the most of the network's names, as ``"module."``; the shortest of several."""
+def _prefixes(counterparts: list[Counterpart], arrays: dict[str, np.ndarray]) -> list[str]:
+    """What stands before the network's names, as ``"module."``: before the most of them first, then the shortest.
+
+    Names such as ``bn1.weight`` are found in every block too, so a prefix must be one of many arrays.
+    """
     known = {name for item in counterparts for name in item.names}
     counts: dict[str, int] = {}
     for name in arrays:
-        starts = [0, *(i + 1 for i, letter in enumerate(name) if letter == ".")]
-        for prefix in (name[:start] for start in starts if name[start:] in known):
-            counts[prefix] = counts.get(prefix, 0) + 1
-    return min(counts, key=lambda prefix: (-counts[prefix], len(prefix)), default="")
+        for start in (0, *_ends_of_scopes(name)):
+            counts[name[:start]] = counts.get(name[:start], 0) + (name[start:] in known)
+    common = [prefix for prefix in counts if 3 * sum(name.startswith(prefix) for name in arrays) >= len(arrays)]
+    return sorted(common, key=lambda prefix: (-counts[prefix], len(prefix)))
 
 
-def _known_scopes(name: str, scopes: set[str]) -> int:
-    return sum(name[:i] in scopes for i, letter in enumerate(name) if letter == ".")
+def _ends_of_scopes(name: str) -> list[int]:
+    return [i + 1 for i, letter in enumerate(name) if letter == "."]
+
+
+def _num_known(name: str, scopes: set[str]) -> int:
+    return sum(name[:end] in scopes for end in _ends_of_scopes(name))
 
 
 def _normalisation(name: str, model: nn.Module, array: np.ndarray) -> tuple[float, ...]:
@@ -214,9 +224,15 @@ def _is_idle(name: str, model: nn.Module) -> bool:
     return counter or (isinstance(getattr(model, "network", model), WideResNet) and name.startswith("sub_block1."))
 
 
-def _is_copy(name: str, prefix: str, used: set[str], arrays: dict[str, np.ndarray]) -> bool:
-    ends = (name[i + 1 :] for i, letter in enumerate(name) if letter == ".")
-    return any(prefix + end in used and np.array_equal(arrays[prefix + end], arrays[name]) for end in ends)
+def _copied(used: set[str], prefix: str, others: list[str], arrays: dict[str, np.ndarray]) -> set[str]:
+    """Names of all arrays of the network where another prefix has every one of them again, the same."""
+    own = [name.removeprefix(prefix) for name in used]
+    whole = [
+        other
+        for other in others
+        if all(other + n in arrays and np.array_equal(arrays[other + n], arrays[prefix + n]) for n in own)
+    ]
+    return {other + name for other in whole for name in own}
 
 
 def _listed(names: tuple[str, ...]) -> str:

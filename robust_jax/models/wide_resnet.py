@@ -12,6 +12,7 @@ from robust_jax.models.layers import (
     Dtype,
     Maps,
     Norm,
+    Padding,
     check_common,
     check_size,
     classify,
@@ -23,6 +24,7 @@ from robust_jax.models.layers import (
 from robust_jax.types import Images, Output
 
 STEM_WIDTH = 16
+ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu}
 
 
 class WideResNet(nn.Module):
@@ -48,6 +50,10 @@ class WideResNet(nn.Module):
     """First layer: 3×3, or disjoint 2×2 patches, several times faster."""
     norm: Norm = "batch"
     """Batch or group normalisation."""
+    activation: Literal["relu", "silu"] = "relu"
+    """Non-linearity; Gowal et al. (2020), arXiv 2010.03593, train with the SiLU."""
+    padding: Padding = "both"
+    """Where convolutions of stride 2 are padded: on both sides, or at the end alone, as in the code of Gowal et al."""
     mean: tuple[float, ...] = (0.5,)
     """Subtracted from images in [0, 1]: one number, or one per channel."""
     std: tuple[float, ...] = (0.25,)
@@ -63,6 +69,8 @@ class WideResNet(nn.Module):
         check_fraction("dropout", self.dropout)
         check_choice("stem", self.stem, ("cifar", "patch"))
         check_choice("norm", self.norm, ("batch", "group"))
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("padding", self.padding, ("both", "end"))
         super().__post_init__()
 
     @nn.compact
@@ -77,28 +85,33 @@ class WideResNet(nn.Module):
                     stride=2 if stage > 0 and block == 0 else 1,
                     dropout=self.dropout,
                     norm=self.norm,
+                    activation=self.activation,
+                    padding=self.padding,
                     dtype=self.dtype,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
-        x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
+        x = ACTIVATIONS[self.activation](norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
         features, logits = classify(x, self.num_classes)
         return Output(logits, features)
 
 
 class _WideBlock(nn.Module):
-    """norm, relu, conv, norm, relu, dropout, conv, beside the shortcut."""
+    """norm, activation, conv, norm, activation, dropout, conv, beside the shortcut."""
 
     width: int
     stride: int
     dropout: float
     norm: Norm
+    activation: str
+    padding: Padding
     dtype: Dtype
 
     @nn.compact
     def __call__(self, x: Maps, *, train: bool) -> Maps:
-        active = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="norm1")(x))
-        branch = conv(self.width, 3, stride=self.stride, dtype=self.dtype, name="conv1")(active)
-        branch = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="norm2")(branch))
+        activate = ACTIVATIONS[self.activation]
+        active = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm1")(x))
+        branch = conv(self.width, 3, stride=self.stride, padding=self.padding, dtype=self.dtype, name="conv1")(active)
+        branch = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm2")(branch))
         branch = nn.Dropout(self.dropout, deterministic=not train, name="dropout1")(branch)
         branch = conv(self.width, 3, dtype=self.dtype, name="conv2")(branch)
         if self.stride > 1 or x.shape[-1] != self.width:
