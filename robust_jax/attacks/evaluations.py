@@ -11,13 +11,16 @@ from jaxtyping import Array, Int, PyTree
 
 from robust_jax.attacks.randomised import Randomised, draw
 
-# Fills an accelerator; of a CIFAR-10 network a gigabyte of activations or so.
+# Fills an accelerator; of a CIFAR-10 network a gigabyte of activations or so. On a CPU fewer stay in the caches: on a
+# ResNet-20, SPSA takes three quarters of the time.
 IMAGES_AT_ONCE = 1024
+IMAGES_AT_ONCE_ON_CPU = 128
 
 
 def batches_at_once(size: int, most: int) -> int:
     """How many batches of so many images to evaluate at once, of ``most`` there are."""
-    return max(1, min(IMAGES_AT_ONCE // size, most))
+    images = IMAGES_AT_ONCE_ON_CPU if jax.default_backend() == "cpu" else IMAGES_AT_ONCE
+    return max(1, min(images // size, most))
 
 
 def sum_over(fn: Callable[[Int[Array, ""]], PyTree], count: int | Int[Array, ""], *, at_once: int) -> PyTree:
