@@ -400,6 +400,10 @@ def test_report_of_what_does_not_fit(tmp_path, arrays):
 
 def test_networks_that_differ_are_not_mixed_up(tmp_path):
     """The same names in files of networks that compute something else."""
+    equalised = models.Equalised(WIDE, tiles=(2, 2))
+    network, side, names, _ = PUBLISHED["robustbench WideResNet"]
+    write_zip(tmp_path / "a.pt", state_dict(network, side, names))
+    assert models.inspect_weights(tmp_path / "a.pt", equalised, (side, side, 3)).fits
     for source, model in (
         ("robustbench DMWideResNet", WIDE),
         ("robustbench WideResNet", WIDE.clone(padding="end")),
@@ -440,6 +444,8 @@ def test_published_weights_that_do_not_fit_are_named(shared_data, tmp_path):
         models.load_weights(weights, models.cifar_resnet(20, num_classes=7), shape)
     with pytest.raises(FileNotFoundError, match="No weights"):
         models.load_weights(tmp_path / "none.safetensors", models.cifar_resnet(20), shape)
+    with pytest.raises(ValueError, match="Expected entry=None"):
+        models.load_weights(weights, models.cifar_resnet(20), shape, entry="ema")
     (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is not a whole safetensors file"):
         models.load_weights(tmp_path / "cut.safetensors", models.cifar_resnet(20), shape)

@@ -130,6 +130,8 @@ def inspect_weights(
 def _read(path: str | Path, entry: str | None) -> dict[str, np.ndarray]:
     if Path(path).suffix != ".safetensors":
         return read_tensors(path, entry=entry)
+    if entry is not None:
+        raise ValueError(f"Expected entry=None for {path}, since safetensors files have none, got entry={entry!r}.")
     if not Path(path).is_file():
         raise FileNotFoundError(f"No weights {path}.")
     try:
@@ -143,8 +145,13 @@ def _counterparts(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[
         partial(model.init, train=False), jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     )
     leaves, treedef = jax.tree.flatten_with_path(variables)
-    network = getattr(model, "network", model)
+    network = _inner(model)
     return [counterpart(network, tuple(k.key for k in path[1:]), leaf.shape) for path, leaf in leaves], treedef
+
+
+def _inner(model: nn.Module) -> nn.Module:
+    """The network whose variables a model such as ``Equalised`` has for its own."""
+    return getattr(model, "network", model)
 
 
 def _compare(
@@ -214,14 +221,14 @@ def _num_known(name: str, scopes: set[str]) -> int:
 def _normalisation(name: str, model: nn.Module, array: np.ndarray) -> tuple[float, ...]:
     """What the network has of the normalisation that ``name`` is; () if it is none."""
     field = NORMALISATION.get(name.split(".")[-1], "")
-    values = getattr(getattr(model, "network", model), field, ())
+    values = getattr(_inner(model), field, ())
     return tuple(np.broadcast_to(values, array.size).tolist()) if values and len(values) in (1, array.size) else ()
 
 
 def _is_idle(name: str, model: nn.Module) -> bool:
     """Whether no prediction reads the array; the first stage of TRADES' WideResNet stands in its files twice."""
     counter = name.endswith("num_batches_tracked")
-    return counter or (isinstance(getattr(model, "network", model), WideResNet) and name.startswith("sub_block1."))
+    return counter or (isinstance(_inner(model), WideResNet) and name.startswith("sub_block1."))
 
 
 def _copied(used: set[str], prefix: str, others: list[str], arrays: dict[str, np.ndarray]) -> set[str]:

@@ -55,7 +55,7 @@ class Experiment:
     model: Any
     """The network."""
     initial: str | None = None
-    """Weights to start from, a .safetensors file in PyTorch's naming; None starts at random."""
+    """Weights to start from, a file that :func:`~robust_jax.models.load_weights` reads; None starts at random."""
     augmentation: Any = None
     """Random transform of each training image, inside the compiled step."""
     mixers: tuple[Any, ...] = ()
