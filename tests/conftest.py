@@ -1,6 +1,8 @@
 """Settings for every test: strict JAX, eight virtual devices, compiled programs cached between runs."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compiles a file's programs as suits them, and forgets them after it.
+
+    A program holds dozens of memory maps; at Linux's 65,530 of a process, the next one would crash it. Attacks are
+    large programs that run on tiny problems, so most of their time goes into compiling them: less of it is done.
+    """
+    large = request.module.__name__.split(".")[-1].startswith(("test_attacks_", "test_contracts_attacks"))
+    jax.config.update("jax_disable_most_optimizations", large)
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

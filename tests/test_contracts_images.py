@@ -35,6 +35,8 @@ AUGMENTATIONS = [
     augmentations.RandomCrop(padding=2, mode="reflect"),
     augmentations.RandomLp(cases="c1", table="tiny_imagenet"),
     augmentations.RandomLp(cases="c2"),
+    augmentations.RotateTranslate(),
+    augmentations.RotateTranslate(border="reflect"),
 ]
 
 DETERMINISTIC = (augmentations.Identity,)
