@@ -82,8 +82,10 @@ GRADIENT_FREE = (
 )
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 UNTARGETED = (attacks.AutoAttack,)
-every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+# All tests of an attack in a row: they run the same programs.
+every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS, scope="module")
 SHAPE = (8, 7, 3)
+TRACES = []
 
 
 def norms_of(attack, delta):
@@ -91,14 +93,17 @@ def norms_of(attack, delta):
     return NORMS[name](np.asarray(delta, np.float64))
 
 
-@jax.tree_util.Partial
-def convolutional(images):
-    """A small smooth network of fixed weights."""
+def network(scale, images):
+    """A small smooth network of fixed weights, its logits scaled; every time it is traced is counted."""
+    TRACES.append(None)
     rng = np.random.default_rng(0)
     first = jnp.asarray(rng.normal(size=(3, 3, 3, 8)) / 3, jnp.float32)
     second = jnp.asarray(rng.normal(size=(8 * 56, 5)) / 8, jnp.float32)
     maps = jax.lax.conv_general_dilated(images - 0.5, first, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return jnp.tanh(maps).reshape(len(images), -1) @ second
+    return scale * (jnp.tanh(maps).reshape(len(images), -1) @ second)
+
+
+convolutional = jax.tree_util.Partial(network, jnp.float32(1))
 
 
 def problem(size=6, seed=0):
@@ -134,12 +139,10 @@ def test_radius_zero_is_the_identity(attack):
 
 
 @every_attack
-def test_jit_and_the_batch_do_not_matter(attack):
-    """Alone, in another order, in a larger batch, inside jit: an example's result is its own."""
+def test_the_batch_does_not_matter(attack):
+    """Alone, in another order, beside itself: an example's result is its own."""
     keys, images, labels = problem()
     whole = attack(keys, convolutional, images, labels)
-    inside = jax.jit(lambda *problem: attack(problem[0], convolutional, *problem[1:]))(keys, images, labels)
-    np.testing.assert_allclose(inside, whole, atol=2e-4)
     order = np.array([4, 0, 0, 2, 5, 1])
     np.testing.assert_allclose(
         attack(keys[order], convolutional, images[order], labels[order]), whole[order], atol=2e-4
@@ -152,38 +155,27 @@ def test_jit_and_the_batch_do_not_matter(attack):
 def test_radii_are_one_program(attack):
     """Of each example its own, equal to those of attacks of that radius, without compiling again."""
     keys, images, labels = problem()
-    traces = []
-
-    def counting(images):
-        traces.append(None)
-        return convolutional(images)
-
-    predictor = jax.tree_util.Partial(counting)
-    attack.run(keys, predictor, images, labels, eps=0.0)
-    before = len(traces)
-    both = attack(keys, predictor, images, labels, eps=jnp.array([0.5, 1, 1, 0.5, 1, 2]) * attack.eps)
-    other = dataclasses.replace(attack, eps=2 * attack.eps)(keys, predictor, images, labels)
+    single = attack(keys, convolutional, images, labels)
+    before = len(TRACES)
+    both = attack(keys, convolutional, images, labels, eps=jnp.array([0.5, 1, 1, 0.5, 1, 2]) * attack.eps)
+    other = dataclasses.replace(attack, eps=2 * attack.eps)(keys, convolutional, images, labels)
     # Logits are looked at, by shape and value, on every call.
-    assert len(traces) <= before + 6
+    assert len(TRACES) <= before + 6
     np.testing.assert_allclose(both[-1], other[-1], atol=2e-4)
-    np.testing.assert_allclose(both[1], attack(keys, predictor, images, labels)[1], atol=2e-4)
+    np.testing.assert_allclose(both[1], single[1], atol=2e-4)
 
 
 @every_attack
-def test_members_of_an_ensemble_by_vmap(attack):
+def test_members_of_an_ensemble_under_jit_and_vmap(attack):
     keys, images, labels = problem()
     scales = jnp.array([1.0, 2.0])
 
-    def run(scale):
-        return attack(keys, jax.tree_util.Partial(_scaled, scale), images, labels)
+    def run(scale, keys, images, labels):
+        return attack(keys, jax.tree_util.Partial(network, scale), images, labels)
 
-    stacked = jax.vmap(run)(scales)
+    stacked = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(scales, keys, images, labels)
     for result, scale in zip(stacked, scales, strict=True):
-        np.testing.assert_allclose(result, run(scale), atol=2e-4)
-
-
-def _scaled(scale, images):
-    return scale * convolutional(images)
+        np.testing.assert_allclose(result, run(scale, keys, images, labels), atol=2e-4)
 
 
 @every_attack
