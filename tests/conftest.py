@@ -23,29 +23,11 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module", autouse=True)
-def attack_programs(request: pytest.FixtureRequest) -> bool:
-    """Whether a file attacks: large programs run on tiny problems, so they are optimised less, which is faster."""
-    attacks = request.module.__name__.split(".")[-1].startswith(("test_attacks_", "test_contracts_attacks"))
-    jax.config.update("jax_disable_most_optimizations", attacks)
-    return attacks
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forget_programs(attack_programs: bool) -> Iterator[None]:
-    """After each file. A program holds dozens of memory maps, and where Linux allows no more of them, JAX crashes."""
+def forget_programs() -> Iterator[None]:
+    """After each file. A program holds dozens of memory maps; at Linux's 65,530 of a process the next one crashes."""
     yield
     jax.clear_caches()
     gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def forget_attack_programs(attack_programs: bool) -> Iterator[None]:
-    """In good time within a file of attacks: Linux allows a process 65,530 maps unless told otherwise."""
-    yield
-    maps = Path("/proc/self/maps")
-    if attack_programs and maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
-        jax.clear_caches()
-        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -82,10 +82,17 @@ GRADIENT_FREE = (
 )
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 UNTARGETED = (attacks.AutoAttack,)
-# All tests of an attack in a row: they run the same programs.
-every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS, scope="module")
 SHAPE = (8, 7, 3)
 TRACES = []
+
+
+@pytest.fixture(scope="module", params=ATTACKS.values(), ids=ATTACKS)
+def attack(request):
+    """All tests of one in a row share its programs, which are less optimised: compiling them takes most of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield request.param
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 def norms_of(attack, delta):
@@ -112,7 +119,6 @@ def problem(size=6, seed=0):
     return example_keys(jax.random.key(seed), jnp.arange(size)), images, labels
 
 
-@every_attack
 def test_result_is_feasible_and_says_what_it_is(attack):
     keys, images, labels = problem()
     result = attack.run(keys, convolutional, images, labels)
@@ -132,17 +138,17 @@ def test_result_is_feasible_and_says_what_it_is(attack):
     assert (gained[:-1] > 0).mean() >= 0.8
 
 
-@every_attack
 def test_radius_zero_is_the_identity(attack):
     keys, images, labels = problem()
     np.testing.assert_allclose(attack(keys, convolutional, images, labels, eps=0.0), images, atol=1e-7)
 
 
-@every_attack
-def test_the_batch_does_not_matter(attack):
-    """Alone, in another order, beside itself: an example's result is its own."""
+def test_jit_and_the_batch_do_not_matter(attack):
+    """Alone, in another order, beside itself, inside jit: an example's result is its own."""
     keys, images, labels = problem()
     whole = attack(keys, convolutional, images, labels)
+    inside = jax.jit(lambda *problem: attack(problem[0], convolutional, *problem[1:]))(keys, images, labels)
+    np.testing.assert_allclose(inside, whole, atol=2e-4)
     order = np.array([4, 0, 0, 2, 5, 1])
     np.testing.assert_allclose(
         attack(keys[order], convolutional, images[order], labels[order]), whole[order], atol=2e-4
@@ -151,7 +157,6 @@ def test_the_batch_does_not_matter(attack):
     np.testing.assert_allclose(alone, whole[1:2], atol=2e-4)
 
 
-@every_attack
 def test_radii_are_one_program(attack):
     """Of each example its own, equal to those of attacks of that radius, without compiling again."""
     keys, images, labels = problem()
@@ -165,20 +170,18 @@ def test_radii_are_one_program(attack):
     np.testing.assert_allclose(both[1], single[1], atol=2e-4)
 
 
-@every_attack
-def test_members_of_an_ensemble_under_jit_and_vmap(attack):
+def test_members_of_an_ensemble_by_vmap(attack):
     keys, images, labels = problem()
     scales = jnp.array([1.0, 2.0])
 
-    def run(scale, keys, images, labels):
+    def run(scale):
         return attack(keys, jax.tree_util.Partial(network, scale), images, labels)
 
-    stacked = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(scales, keys, images, labels)
+    stacked = jax.vmap(run)(scales)
     for result, scale in zip(stacked, scales, strict=True):
-        np.testing.assert_allclose(result, run(scale, keys, images, labels), atol=2e-4)
+        np.testing.assert_allclose(result, run(scale), atol=2e-4)
 
 
-@every_attack
 def test_targeted(attack):
     keys, images, labels = problem()
     targets = (labels + 2) % 5
@@ -198,7 +201,6 @@ def test_targeted(attack):
         assert (found < clean).mean() > 0.8
 
 
-@every_attack
 def test_component_is_its_config(attack):
     if getattr(attack, "optimiser", None) is None:
         assert config.from_json(config.to_json(attack)) == attack
