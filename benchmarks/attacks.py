@@ -53,12 +53,13 @@ class Arguments:
     autoattack_runs: int = 1
     """The same of AutoAttack."""
     threads: int = 2
-    """Of PyTorch."""
+    """Of PyTorch, and on a CPU devices of JAX, over which the images are split."""
     out: Path | None = None
     """JSON file for the results."""
 
 
 def main(arguments: Arguments) -> None:
+    jax.config.update("jax_num_cpu_devices", arguments.threads)
     images, labels = first_images(arguments)
     network = models.cifar_resnet(20, mean=MEAN, std=STD)
     params, state = models.load_weights(arguments.weights, network, (32, 32, 3))

@@ -7,6 +7,7 @@ import pytest
 
 from robust_jax import attacks
 from robust_jax.core.keys import example_keys
+from robust_jax.core.mesh import data_mesh, shard_batch
 
 WEIGHTS = np.random.default_rng(1).normal(size=(4 * 5 * 3, 3)).astype(np.float32)
 
@@ -34,6 +35,21 @@ def test_margin_on_a_linear_classifier_is_the_closed_form(norm, eps):
     attack = attacks.PGD(norm=threat, eps=eps, steps=50, relative_step=0.2, restarts=4, loss="margin")
     found = attack.run(keys, linear, images, labels)
     np.testing.assert_allclose(found.loss, gains.max(axis=1), rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_parts_of_a_large_batch_are_the_whole(devices):
+    """70 examples are more than go at once on a CPU, and no multiple of it; two devices share them."""
+    keys, images, labels = problem(70)
+    attack = attacks.PGD(eps=0.015, steps=7, early_stop=True)
+    whole = jax.jit(lambda *problem: attack.run(problem[0], linear, *problem[1:]))(keys, images, labels)
+    mesh = data_mesh(jax.devices()[:devices])
+    found = attack.run(*shard_batch((keys,), mesh), linear, *shard_batch((images, labels), mesh))
+    np.testing.assert_allclose(found.images, whole.images, atol=1e-5)
+    np.testing.assert_array_equal(found.success, whole.success)
+    np.testing.assert_array_equal(found.gradients, whole.gradients)
+    assert 0 < found.success.mean() < 1
+    assert found.images.sharding.num_devices == devices
 
 
 def gradient(images, labels):

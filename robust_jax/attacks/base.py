@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from robust_jax.attacks.inputs import check_logits, make_problem
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.randomised import Randomised, draw
-from robust_jax.attacks.survivors import can_select, put, rows_of, take
+from robust_jax.attacks.survivors import can_select, parts_of, put, rows_of, take
 from robust_jax.core.loops import iterate
+from robust_jax.core.mesh import replicate_beside, split_beside
 from robust_jax.core.predictor import as_predictor
 from robust_jax.types import Images, LogitsFn, PRNGKeys
 
@@ -133,20 +134,21 @@ class Attack:
     def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
         """The same of inputs that have been checked."""
         state = _init(self, predictor, problem)
-        carry = state, jnp.zeros(len(problem.images), jnp.int32)
+        carry = split_beside((state, jnp.zeros(len(problem.images), jnp.int32)), problem.images)
         if self.finished(problem, state) is None or not can_select(predictor, problem):
-            carry = iterate(_step, self, range(self.num_steps), carry, predictor, problem)
+            carry = self._advance(range(self.num_steps), predictor, problem, carry)
         else:
-            carry = self._solve_by_parts(predictor, problem, carry)
+            carry = self._solve_survivors(predictor, problem, carry)
         return _result(self, predictor, problem, *carry)
 
     def _prepare(self, keys, logits_fn, images, labels, eps, targets) -> tuple[Partial | Randomised, Problem]:
         predictor = logits_fn if isinstance(logits_fn, Randomised) else as_predictor(logits_fn)
         problem = make_problem(keys, images, labels, eps, targets)
+        predictor, problem = replicate_beside(predictor, problem.images), split_beside(problem, problem.images)
         check_logits(draw(problem.keys, predictor, 0), problem)
         return predictor, problem
 
-    def _solve_by_parts(self, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
+    def _solve_survivors(self, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
         """All steps, of fewer and fewer examples: those that are finished are taken out now and then."""
         whole, rows, part = carry, np.arange(len(problem.images)), problem
         for start in range(0, self.num_steps, self.check_every):
@@ -157,8 +159,19 @@ class Attack:
                 whole = put(whole, rows, carry)
                 carry, part, rows = take(carry, left), take(part, left), rows[left]
             steps = range(start, min(start + self.check_every, self.num_steps))
-            carry = iterate(_step, self, steps, carry, predictor, part)
+            carry = self._advance(steps, predictor, part, carry)
         return put(whole, rows, carry)
+
+    def _advance(self, steps: range, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
+        """These steps, of as many examples at once as the backend is fastest with."""
+        parts = parts_of(predictor, problem, carry)
+        if len(parts) == 1:
+            return iterate(_step, self, steps, carry, predictor, problem)
+        after = carry
+        for rows in parts:
+            part = iterate(_step, self, steps, take(carry, rows), predictor, take(problem, rows))
+            after = put(after, rows, part)
+        return after
 
     @property
     def num_steps(self) -> int:

@@ -63,17 +63,15 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
         UserWarning: if they seem to be probabilities, whose gradients vanish, or if those of an image depend on the
             others in its batch.
     """
-    shape = jax.eval_shape(predictor, problem.images).shape
+    logits = _logits(predictor, problem.images) if _known(problem, predictor) else None
+    shape = jax.eval_shape(predictor, problem.images).shape if logits is None else logits.shape
     if len(shape) != 2 or shape[0] != len(problem.images):
         raise ValueError(f"Expected logits of shape [{len(problem.images)}, k], got shape {shape}.")
     for name, classes in (("labels", problem.labels), ("targets", problem.targets)):
         if classes is not None and _known(classes) and (largest := np.asarray(classes).max()) >= shape[1]:
             raise ValueError(f"Expected {name} in [0, {shape[1] - 1}], got {largest}.")
-    if not _known(problem, predictor):
-        return
-    logits = _logits(predictor, problem.images)
     # A function that closes over traced values has traced logits of known images.
-    if not _known(logits):
+    if logits is None or not _known(logits):
         return
     logits = np.asarray(logits)
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))

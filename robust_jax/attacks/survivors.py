@@ -1,4 +1,4 @@
-"""Going on with the examples that are left, in batches of few sizes, so that few programs are compiled."""
+"""Going on with a part of the examples, in batches of few sizes, so that few programs are compiled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
 LEAST = 8
+CPU_ROWS = 32
+"""Examples at once on each CPU device, beyond which activations leave its cache (on two cores, gradients of a ResNet-20
+come 410 a second from a batch of 100, 540 from batches of 25)."""
 
 
 def can_select(*trees: PyTree) -> bool:
@@ -28,6 +31,21 @@ def rows_of(active: Bool[np.ndarray, "b"]) -> Int[np.ndarray, "s"]:
         size *= 2
     size = min(size, len(active))
     return np.concatenate([rows, np.repeat(rows[:1], size - rows.size)])
+
+
+def parts_of(predictor: PyTree, problem: PyTree, carry: PyTree) -> list[Int[np.ndarray, "s"]]:
+    """Rows to go through one after the other: on a CPU few at once, elsewhere, and where rows cannot be taken, all.
+
+    Parts are of one size, and together all rows; some rows may be in two.
+    """
+    images = problem.images
+    num_rows = len(images)
+    if jax.default_backend() != "cpu" or not can_select(predictor, problem, carry):
+        return [np.arange(num_rows)]
+    num_devices = images.sharding.num_devices
+    num_parts = -(-num_rows // (CPU_ROWS * num_devices))
+    size = -(-num_rows // (num_parts * num_devices)) * num_devices
+    return [np.minimum(start, num_rows - size) + np.arange(size) for start in range(0, num_rows, size)]
 
 
 def take(tree: PyTree, rows: Int[np.ndarray, "s"]) -> PyTree:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 DATA_AXIS = "data"
 
@@ -31,6 +31,28 @@ def batched(mesh: Mesh) -> NamedSharding:
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Puts a copy of ``tree``, the same on every process, on every device."""
     return _place(tree, replicated(mesh))
+
+
+def replicate_beside(tree: PyTree, array: Array) -> PyTree:
+    """Puts copies of a tree on all devices that an array is split over; else every call with both would copy it."""
+    return _place_beside(tree, array, split=False)
+
+
+def split_beside(tree: PyTree, array: Array) -> PyTree:
+    """Splits the leading axis of a tree over devices as that of an array is."""
+    return _place_beside(tree, array, split=True)
+
+
+def _place_beside(tree: PyTree, array: Array, *, split: bool) -> PyTree:
+    """As it is within ``jit``, and where other hosts hold parts."""
+    leaves = [leaf for leaf in jax.tree.leaves((tree, array)) if isinstance(leaf, jax.Array)]
+    if any(isinstance(leaf, jax.core.Tracer) or not leaf.is_fully_addressable for leaf in leaves):
+        return tree
+    if not isinstance(array.sharding, NamedSharding) or array.sharding.num_devices == 1:
+        return tree
+    spec = PartitionSpec(*array.sharding.spec[:1]) if split else PartitionSpec()
+    sharding = NamedSharding(array.sharding.mesh, spec)
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
 def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
