@@ -24,6 +24,7 @@ def get_runs(scale: Scale = "smoke") -> dict[str, train.Experiment]:
             averaging=train.Ema(decay=0.95),
             epochs=12,
             batch_size=64,
+            execution=train.Execution(num_devices=2),
             suites={"clean": suites.Clean()},
         )
         for name, model in NETWORKS.items()
