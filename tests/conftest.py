@@ -1,4 +1,9 @@
-"""Settings for every test: strict JAX, eight virtual devices, compiled programs cached between runs."""
+"""Settings for every test: strict JAX, eight virtual devices, compiled programs cached between runs.
+
+Compiling is most of what tests do, so they compile faster and to slower programs than users do: without LLVM's
+optimisations, and with XLA's older code generators, which together take a quarter of the time. Files whose programs run
+for long ask for the optimisations (``optimised``), and the README's examples run with a user's settings.
+"""
 
 import gc
 import os
@@ -6,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xla_flags import quick_flags
 
 # matplotlib and tensorflow_datasets ask the system about screens and accounts; tests have neither.
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TFDS_DISABLE_GCS", "1")
+
+# Before JAX is imported; workers and the processes that tests start inherit it.
+os.environ["XLA_FLAGS"] = quick_flags()
 
 import jax
 
@@ -17,6 +26,7 @@ from robust_jax.core.compilation import use_compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)
 use_compilation_cache()
 
 REPOSITORY = Path(__file__).parent.parent
@@ -28,6 +38,14 @@ def forget_programs() -> Iterator[None]:
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """For files whose programs take longer to run than to compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

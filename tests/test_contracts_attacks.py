@@ -88,10 +88,8 @@ TRACES = []
 
 @pytest.fixture(scope="module", params=ATTACKS.values(), ids=ATTACKS)
 def attack(request):
-    """All tests of one in a row share its programs, which are less optimised: compiling them takes most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
+    """All tests of one in a row share its programs."""
     yield request.param
-    jax.config.update("jax_disable_most_optimizations", False)
     # See conftest: programs of one attack hold up to 4,500 maps. Attacks share some, so not after each.
     if request.param_index % 6 == 5:
         jax.clear_caches()

@@ -14,6 +14,8 @@ import pytest
 from robust_jax import corruptions, data, models
 from robust_jax.corruptions.imagenet_c.glass import moved_in_turn, offsets
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 DETERMINISTIC = (
     "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur", "saturate",
 )  # fmt: skip

@@ -27,7 +27,7 @@ def make_problem(
         ValueError: if shapes disagree, or, where values are known, images leave [0, 1], a radius is negative or NaN,
             a class is negative, or a target is the label.
     """
-    images, labels, eps = jnp.asarray(images, jnp.float32), jnp.asarray(labels), jnp.asarray(eps, jnp.float32)
+    images, labels, eps = jnp.asarray(images, float), jnp.asarray(labels), jnp.asarray(eps, float)
     targets = None if targets is None else jnp.asarray(targets)
     if images.ndim != 4:
         raise ValueError(f"Expected images of shape [b, h, w, c], got shape {images.shape}.")
