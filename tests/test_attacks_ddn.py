@@ -1,9 +1,10 @@
 """DDN against algorithm 1 of its paper in NumPy, and distances in closed form."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_attacks_deepfool import images_of, keys_of, linear, linear_problem, logits_and_jacobian, network
+from test_attacks_deepfool import WEIGHTS, images_of, keys_of, linear, linear_problem, logits_and_jacobian, network
 
 from robust_jax import attacks
 
@@ -54,6 +55,19 @@ def test_closed_form_on_a_linear_model():
     reached = distances[np.arange(16), jnp.argmax(linear(found.images), axis=1)]
     np.testing.assert_allclose(found.norm, reached, rtol=0.01)
     np.testing.assert_allclose(np.sort(found.norm / distances.min(axis=1))[:-1], 1, rtol=0.01)
+
+
+def test_closed_form_with_two_classes():
+    """With no other class to go astray to, all that 100 radii, each 5 % smaller, get down to, and the box allows."""
+    images = linear_problem(2)[0]
+    two = jax.tree_util.Partial(lambda images: linear(images)[:, :2])
+    logits = np.asarray(two(images), float)
+    distances = np.abs(logits[:, 0] - logits[:, 1]) / np.linalg.norm(WEIGHTS[:, 0] - WEIGHTS[:, 1])
+    near = (distances > 2 * 0.95**100) & (distances < 0.2)
+    assert near.sum() >= 10
+    found = attacks.DDN().run(keys_of(images), two, images, jnp.argmax(two(images), axis=1))
+    assert found.success[near].all()
+    np.testing.assert_allclose(found.norm[near], distances[near], rtol=0.01)
 
 
 def test_zero_gradient_is_replaced_and_told():

@@ -1,5 +1,7 @@
 """Errors under rotations and translations, and what universal perturbations do, recomputed outside the suites."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +79,41 @@ def test_spatial_cases_can_be_left_out():
     assert suite.num_cases == 1
     assert [row.case for row in suite.rows(KEY, network, evaluation())] == ["random"]
     assert config.from_json(config.to_json(suite)) == suite
+
+
+def test_spatial_votes():
+    """The majority is counted by hand; the store of the classifier's own cases is left alone."""
+    suite = suites.Spatial(attacks.Spatial(shift=0.1, degrees=20.0), draws=3, grid=None, votes=5)
+    store = suites.CaseStore()
+    plain = list(dataclasses.replace(suite, votes=0).rows(KEY, network, evaluation(), store=store))
+    rows = list(suite.rows(KEY, network, evaluation(), store=store))
+    errors = by_case(rows)
+    assert list(errors) == ["clean, vote of 5", "random, vote of 5", "worst of 3, vote of 5"]
+    images, labels = arrays()
+    keys = [jax.random.fold_in(named_key(named_key(KEY, "vote"), "draw"), number) for number in range(5)]
+    votes = np.zeros((40, 3))
+    for key in keys:
+        point = suite.threat.random(key, images[0], 1.0)
+        turned = jax.vmap(suite.threat.apply, (None, 0))(point, images)
+        votes[np.arange(40), np.argmax(network(turned), axis=-1)] += 1
+    decided = np.sort(votes, axis=1)[:, -1] > np.sort(votes, axis=1)[:, -2]
+    voting = attacks.vote_of(
+        attacks.through(network, lambda key, x: transformed(suite, key, x)), named_key(KEY, "vote"), 5
+    )
+    logits = voting(images)
+    np.testing.assert_allclose(jnp.exp(logits).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(np.argmax(logits, axis=1)[decided], votes.argmax(axis=1)[decided])
+    assert decided.mean() > 0.5
+    wrong = np.argmax(logits, axis=1) != labels
+    np.testing.assert_allclose(errors["clean, vote of 5"].value, wrong.mean())
+    assert errors["clean, vote of 5"].value <= errors["worst of 3, vote of 5"].value
+    assert list(dataclasses.replace(suite, votes=0).rows(KEY, network, evaluation(), store=store)) == plain
+    with pytest.raises(ValueError, match="Expected a Randomised classifier"):
+        attacks.vote_of(network, KEY, 3)
+
+
+def transformed(suite, key, image):
+    return suite.threat.apply(suite.threat.random(key, image, 1.0), image)
 
 
 def counted(target):

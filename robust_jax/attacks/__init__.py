@@ -7,7 +7,7 @@ from robust_jax.attacks.base import Attack
 from robust_jax.attacks.boundary import BoundaryAttack
 from robust_jax.attacks.carlini_wagner import CarliniWagnerL2
 from robust_jax.attacks.carlini_wagner_l0_linf import CarliniWagnerL0, CarliniWagnerLinf
-from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked
+from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked, vote_of
 from robust_jax.attacks.ddn import DDN
 from robust_jax.attacks.deepfool import DeepFool
 from robust_jax.attacks.ead import EAD
@@ -105,4 +105,5 @@ __all__ = [
     "targeted_dlr",
     "through",
     "virtual_direction",
+    "vote_of",
 ]

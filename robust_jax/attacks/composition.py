@@ -1,4 +1,4 @@
-"""Logits functions made of others: steps in front that have no gradient, and means over members."""
+"""Logits functions made of others: steps in front that have no gradient, means over members, and majorities."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from robust_jax.core.checks import check_choice
+from robust_jax.attacks.randomised import Randomised, draw
+from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.core.predictor import as_predictor
-from robust_jax.types import Images, LogitsFn
+from robust_jax.types import Images, LogitsFn, PRNGKey
 
 MEANS = ("logits", "probs", "log_probs")
 
@@ -67,6 +68,32 @@ def mean_of_stacked(member: Partial, of: Literal["logits", "probs", "log_probs"]
     return Partial(partial(_stacked_mean, of), member)
 
 
+def vote_of(classifier: Randomised, key: PRNGKey, num_draws: int) -> Partial:
+    r"""The majority of several draws of a randomised classifier, as one without randomness.
+
+    .. math:: z_c = \log \frac{v_c + \bar p_c}{n + 1}
+
+    of a class c with v votes among n draws and a mean probability :math:`\bar p`, which decides between classes of
+    equal votes, and has a gradient.
+
+    Args:
+        classifier: such as :func:`through` of a random transform: aggregation of the input.
+        key: of the draws, which are the same for all images, so that the result depends on the image alone. The paper
+            draws anew for each image.
+        num_draws: n; published: 10.
+
+    Raises:
+        ValueError: if there is no draw, or the classifier is not randomised.
+
+    References:
+        Engstrom et al. (arXiv 1712.02779), "Aggregating random transformations".
+    """
+    check_positive("num_draws", num_draws)
+    if not isinstance(classifier, Randomised):
+        raise ValueError(f"Expected a Randomised classifier, got {type(classifier).__name__}: one draw is as another.")
+    return Partial(partial(_vote, num_draws), classifier, key)
+
+
 def _bpda(step, approximation, predictor: Partial, images: Images) -> Float[Array, "b k"]:
     smooth = approximation(images)
     return predictor(smooth + jax.lax.stop_gradient(step(images) - smooth))
@@ -87,3 +114,10 @@ def _combine(of: str, logits: Float[Array, "m b k"]) -> Float[Array, "b k"]:
     if of == "log_probs":
         return jnp.mean(log_probs, axis=0)
     return jax.nn.logsumexp(log_probs, axis=0) - jnp.log(len(logits))
+
+
+def _vote(num_draws: int, classifier: Randomised, key: PRNGKey, images: Images) -> Float[Array, "b k"]:
+    keys = jnp.broadcast_to(key, images.shape[:1])
+    probs = jax.vmap(lambda number: jax.nn.softmax(draw(keys, classifier, number)(images)))(jnp.arange(num_draws))
+    votes = jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1])
+    return jnp.log(jnp.sum(votes, axis=0) + jnp.mean(probs, axis=0)) - jnp.log(num_draws + 1)

@@ -53,8 +53,9 @@ COLUMNS = (
         for norm in ("Linf", "L2", "L1")
     ),
     *(
-        Column(f"{case} error %", "spatial", case, "error", 100, 2)
-        for case in ("random", "worst of 10", "first order", "grid")
+        Column(f"{case}{votes} error %", "spatial", f"{case}{votes}", "error", 100, 2)
+        for votes in ("", ", vote of 10")
+        for case in ("clean", "random", "worst of 10", "first order", "grid")
     ),
     *(
         Column(f"{metric.replace('_', ' ')} %", "universal", "perturbation", metric, 100, 1)

@@ -20,7 +20,7 @@ from robust_jax.suites.adversarial import attack_batch, attacked, clean_examples
 from robust_jax.suites.case import RowLabels, measure_batch, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.types import Batch, Evaluation, Image, Images, LogitsFn, PRNGKey, Row
 
 NAME = "spatial"
 RANDOM = "random"
@@ -32,6 +32,9 @@ class Spatial:
 
     Cases: ``random``, one draw for each image; ``worst of 10``; ``first order``, gradient ascent on the three
     parameters; ``grid``. The attacks count images that are misclassified as they are, ``random`` does not.
+
+    With ``votes``, all of it is of the majority over random transforms of the input, and so the cases say; one more,
+    ``clean``, is of images as they are.
 
     Raises:
         ValueError: if a number is out of range, or the grid is not of three axes.
@@ -48,9 +51,11 @@ class Spatial:
     """Gradients of the first-order attack; 0 leaves the case out."""
     grid: tuple[int, ...] | None = (5, 5, 31)
     """Translations to the right, down, and rotations of the grid; None leaves the case out."""
+    votes: int = 0
+    """Random transforms whose majority is tested, in place of the classifier itself; published: 10."""
 
     def __post_init__(self):
-        for name in ("draws", "first_order_steps"):
+        for name in ("draws", "first_order_steps", "votes"):
             check_non_negative(name, getattr(self, name))
         _ = self.attacks
 
@@ -71,6 +76,11 @@ class Spatial:
     @property
     def num_cases(self) -> int:
         return 1 + len(self.attacks)
+
+    @property
+    def suffix(self) -> str:
+        """What the names of cases end in."""
+        return f", vote of {self.votes}" if self.votes else ""
 
     def rows(
         self,
@@ -94,24 +104,35 @@ class Spatial:
         """
         store = store or CaseStore()
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
+        if self.votes:
+            predictor = self._majority(key, predictor)
+            settings = digest(jax.random.key_data(key).tolist(), repr(self.threat))
+            store = store.other(f"{NAME}_vote_of_{self.votes}_{settings}")
         wrong, _ = clean_examples(predictor, data, store)
+        if self.votes:
+            yield proportion_row("error", wrong, **columns, case=f"clean{self.suffix}")
         table = self._random(key, predictor, data, store)
         advance()
-        yield proportion_row("error", table["error"], **columns, case=RANDOM)
-        for case, attack in self.attacks.items():
+        yield proportion_row("error", table["error"], **columns, case=f"{RANDOM}{self.suffix}")
+        for name, attack in self.attacks.items():
             table = attacked(key, attack, predictor, data, store, 1.0, (1.0,), wrong, advance)
-            broken = wrong | table["success"]
+            broken, case = wrong | table["success"], f"{name}{self.suffix}"
             yield proportion_row("error", broken, **columns, case=case)
             if not wrong.all():
                 yield proportion_row("success_rate", broken[~wrong], **columns, case=case)
 
     def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
         """The first images, turned and moved at random, and by the worst of each kind."""
+        predictor = self._majority(key, predictor) if self.votes else predictor
         batch = next(iter(data.batches()))
         columns = {"clean": batch.image, RANDOM: _transformed(self.threat, named_key(key, NAME), batch)}
         for case, attack in self.attacks.items():
             columns[case] = attack_batch(key, attack, predictor, batch, 1.0).images
         return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
+
+    def _majority(self, key: PRNGKey, predictor: LogitsFn) -> LogitsFn:
+        transformed = attacks.through(predictor, partial(_transformed_image, self.threat))
+        return attacks.vote_of(transformed, named_key(key, "vote"), self.votes)
 
     def _random(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
         place = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), repr(self.threat))}", RANDOM
@@ -133,8 +154,8 @@ class Spatial:
 @partial(jax.jit, static_argnums=0)
 def _transformed(threat: attacks.Spatial, key: PRNGKey, batch: Batch) -> Images:
     """Each image by a transform of its own."""
+    return jax.vmap(partial(_transformed_image, threat))(example_keys(key, batch.id), batch.image)
 
-    def one(key: PRNGKey, image: Array) -> Array:
-        return threat.apply(threat.random(key, image, jnp.float32(1)), image)
 
-    return jax.vmap(one)(example_keys(key, batch.id), batch.image)
+def _transformed_image(threat: attacks.Spatial, key: PRNGKey, image: Image) -> Image:
+    return threat.apply(threat.random(key, image, jnp.float32(1)), image)

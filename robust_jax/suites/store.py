@@ -31,6 +31,13 @@ class CaseStore:
     def __init__(self, folder: Path | None = None):
         self.folder = None if folder is None else Path(folder)
         self._memory: dict[tuple[str, str], Table] = {}
+        self._others: dict[str, CaseStore] = {}
+
+    def other(self, name: str) -> CaseStore:
+        """That of another predictor made of this one, by its name."""
+        if self.folder is None:
+            return self._others.setdefault(name, CaseStore())
+        return CaseStore(self.folder / name)
 
     def get(self, suite: str, case: str) -> Table | None:
         """The arrays of a case; None if it is not there, or, with a warning, if its file cannot be read."""
