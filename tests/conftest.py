@@ -17,8 +17,9 @@ from xla_flags import quick_flags
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TFDS_DISABLE_GCS", "1")
 
-# Before JAX is imported; workers and the processes that tests start inherit it.
+# Before JAX is imported; workers and the processes that tests start inherit them.
 os.environ["XLA_FLAGS"] = quick_flags()
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 
@@ -26,7 +27,6 @@ from robust_jax.core.compilation import use_compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)
 use_compilation_cache()
 
 REPOSITORY = Path(__file__).parent.parent
