@@ -2,7 +2,7 @@
 
 Compiling is most of what tests do, so they compile faster and to slower programs than users do: without LLVM's
 optimisations, and with XLA's older code generators, which together take a quarter of the time. Files whose programs run
-for long ask for the optimisations (``optimised``), and the README's examples run with a user's settings.
+for long ask for optimisations (``optimised``).
 """
 
 import gc

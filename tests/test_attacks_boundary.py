@@ -24,7 +24,7 @@ def test_stops_where_steps_have_become_small():
     keys, images, labels = linear_problem(4)
     result = attacks.BoundaryAttack(steps=20_000).run(keys, linear, images, labels)
     assert (result.queries < 15_000).all()
-    np.testing.assert_allclose(result.norm, distances(images, labels, "L2"), rtol=3e-4)
+    np.testing.assert_allclose(result.norm, distances(images, labels, "L2"), rtol=1e-3)
 
 
 def test_proposals():

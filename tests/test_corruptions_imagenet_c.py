@@ -22,8 +22,8 @@ DETERMINISTIC = (
 NAMES = (*corruptions.COMMON, *corruptions.EXTRA)
 SEVERITIES = corruptions.SEVERITIES
 NUM_IMAGES = 500
-# What a random corruption does differs between draws; the original's one draw is compared with the mean of ours.
-NUM_DRAWS = 2
+# Of ours that the original's one draw is compared with, the mean; its accuracies differ most between draws.
+NUM_DRAWS = {"elastic_transform": 2}
 # The published table's one draw is 4 points from the mean of the law it is drawn from: by the original's steps, four
 # more draws gave 53.4, 54.4, 53.0 and 52.4 %.
 UNUSUAL = {("glass_blur", 3): 0.533}
@@ -66,11 +66,10 @@ def cells(photographs, classify, shared_data):
 
     def cell(name, severity):
         fields = {"textures": str(shared_data / "frost")} if name == "frost" else {}
-        draws = 1 if name in DETERMINISTIC else NUM_DRAWS
         return np.mean(
             [
                 measure(corruptions.corrupt_batch(keys_of(name, severity, draw), images, name, severity, **fields))
-                for draw in range(draws)
+                for draw in range(NUM_DRAWS.get(name, 1))
             ],
             axis=0,
         )

@@ -97,9 +97,8 @@ def test_spatial_votes():
         turned = jax.vmap(suite.threat.apply, (None, 0))(point, images)
         votes[np.arange(40), np.argmax(network(turned), axis=-1)] += 1
     decided = np.sort(votes, axis=1)[:, -1] > np.sort(votes, axis=1)[:, -2]
-    voting = attacks.vote_of(
-        attacks.through(network, lambda key, x: transformed(suite, key, x)), named_key(KEY, "vote"), 5
-    )
+    turned = attacks.through(network, lambda key, image: transformed(suite, key, image))
+    voting = attacks.vote_of(named_key(KEY, "vote"), turned, 5)
     logits = voting(images)
     np.testing.assert_allclose(jnp.exp(logits).sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(np.argmax(logits, axis=1)[decided], votes.argmax(axis=1)[decided])
@@ -109,7 +108,7 @@ def test_spatial_votes():
     assert errors["clean, vote of 5"].value <= errors["worst of 3, vote of 5"].value
     assert list(dataclasses.replace(suite, votes=0).rows(KEY, network, evaluation(), store=store)) == plain
     with pytest.raises(ValueError, match="Expected a Randomised classifier"):
-        attacks.vote_of(network, KEY, 3)
+        attacks.vote_of(KEY, network, 3)
 
 
 def transformed(suite, key, image):

@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 
-# Of the code generators the older ones, and no threads in each compilation: other tests have the other cores.
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# Of the code generators the older ones, few of LLVM's optimisations where any, and no threads in each compilation:
+# other tests have the other cores.
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
+)
 
 
 def quick_flags() -> str:

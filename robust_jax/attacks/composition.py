@@ -68,7 +68,7 @@ def mean_of_stacked(member: Partial, of: Literal["logits", "probs", "log_probs"]
     return Partial(partial(_stacked_mean, of), member)
 
 
-def vote_of(classifier: Randomised, key: PRNGKey, num_draws: int) -> Partial:
+def vote_of(key: PRNGKey, classifier: Randomised, num_draws: int) -> Partial:
     r"""The majority of several draws of a randomised classifier, as one without randomness.
 
     .. math:: z_c = \log \frac{v_c + \bar p_c}{n + 1}
@@ -77,9 +77,9 @@ def vote_of(classifier: Randomised, key: PRNGKey, num_draws: int) -> Partial:
     equal votes, and has a gradient.
 
     Args:
-        classifier: such as :func:`through` of a random transform: aggregation of the input.
         key: of the draws, which are the same for all images, so that the result depends on the image alone. The paper
             draws anew for each image.
+        classifier: such as :func:`through` of a random transform: aggregation of the input.
         num_draws: n; published: 10.
 
     Raises:

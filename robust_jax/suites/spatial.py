@@ -132,7 +132,7 @@ class Spatial:
 
     def _majority(self, key: PRNGKey, predictor: LogitsFn) -> LogitsFn:
         transformed = attacks.through(predictor, partial(_transformed_image, self.threat))
-        return attacks.vote_of(transformed, named_key(key, "vote"), self.votes)
+        return attacks.vote_of(named_key(key, "vote"), transformed, self.votes)
 
     def _random(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
         place = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), repr(self.threat))}", RANDOM
