@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from robust_jax.attacks.problem import Problem
+from robust_jax.core.mesh import split_beside
 from robust_jax.types import Images, PRNGKeys
 
 
@@ -79,7 +80,9 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
         raise ValueError(f"Expected finite logits, got {logits[bad[0]]} for example {bad[0]} ({bad.size} such).")
     if shape[1] > 1 and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
         warnings.warn("logits_fn seems to return probabilities; their gradients vanish. Give it logits.", stacklevel=4)
-    among_copies = np.asarray(_logits(predictor, jnp.broadcast_to(problem.images[:1], problem.images.shape)))[0]
+    # Laid out as the images are, so that each device computes a part, and by the same program.
+    copies = split_beside(jnp.broadcast_to(problem.images[:1], problem.images.shape), problem.images)
+    among_copies = np.asarray(_logits(predictor, copies))[0]
     if not np.allclose(among_copies, logits[0], rtol=1e-3, atol=1e-3 * np.abs(logits[0]).max()):
         warnings.warn(
             "The logits of an image depend on the others in its batch, as with batch normalisation in training mode; "
