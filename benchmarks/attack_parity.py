@@ -169,6 +169,8 @@ def compare_apgd(network, logits_fn, images, labels, norm: str, loss: str, eps: 
 
 
 def compare_l1_projection() -> tuple[str, str, str, str]:
+    """The original's works in float32 alone."""
+    import torch
     from autoattack.autopgd_base import L1_projection
 
     rng = np.random.default_rng(0)
@@ -178,7 +180,7 @@ def compare_l1_projection() -> tuple[str, str, str, str]:
         ours = jax.vmap(lambda move, image, eps=eps: project_l1_box(move, image, eps))(
             jnp.asarray(moves, float), jnp.asarray(images, float)
         )
-        x, move = as_torch(images), as_torch(moves)
+        x, move = as_torch(images).to(torch.float32), as_torch(moves).to(torch.float32)
         largest = max(largest, float(np.abs(ours - as_numpy(move + L1_projection(x, move, eps))).max()))
     return "L1 projection, entries", f"{largest:.1e}", "", ""
 
