@@ -169,19 +169,21 @@ def compare_apgd(network, logits_fn, images, labels, norm: str, loss: str, eps: 
 
 
 def compare_l1_projection() -> tuple[str, str, str, str]:
-    """The original's works in float32 alone."""
+    """The original's works in float32 alone, and its sums are of that precision."""
     import torch
     from autoattack.autopgd_base import L1_projection
 
     rng = np.random.default_rng(0)
     images, moves = rng.random((100, 32, 32, 3)), rng.normal(size=(100, 32, 32, 3))
-    largest = 0.0
+    largest, default = 0.0, torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
     for eps in (1.0, 4.0, 12.0, 60.0):
         ours = jax.vmap(lambda move, image, eps=eps: project_l1_box(move, image, eps))(
             jnp.asarray(moves, float), jnp.asarray(images, float)
         )
-        x, move = as_torch(images).to(torch.float32), as_torch(moves).to(torch.float32)
+        x, move = as_torch(images), as_torch(moves)
         largest = max(largest, float(np.abs(ours - as_numpy(move + L1_projection(x, move, eps))).max()))
+    torch.set_default_dtype(default)
     return "L1 projection, entries", f"{largest:.1e}", "", ""
 
 
@@ -205,7 +207,7 @@ def compare_dlr() -> tuple[str, str, str, str]:
 
 
 def compare_step_checks() -> tuple[str, str, str, str]:
-    """Where of 100 steps the published code looks back, and how far; of 20 and 50 steps by its rule."""
+    """After which of 100 steps the published code looks back, and on how many."""
     published = {22: 22, 41: 19, 57: 16, 70: 13, 80: 10, 87: 7, 93: 6, 99: 6}
     windows = check_windows(100)
     ours = {int(step): int(windows[step]) for step in np.flatnonzero(windows)}
