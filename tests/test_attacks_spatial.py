@@ -13,6 +13,8 @@ from scipy import ndimage
 from robust_jax import attacks, config, corruptions
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 RNG = np.random.default_rng(0)
 FIRST, SECOND = RNG.normal(size=(12 * 9 * 3, 20)) / 8, RNG.normal(size=(20, 4))
 
@@ -98,7 +100,7 @@ def test_images_are_those_of_the_parameters():
     for attack in (attacks.ParameterSearch(draws=5), attacks.ParameterPGD(steps=4, restarts=2)):
         found = attack.run(keys, network, images, labels)
         again = jax.vmap(attack.threat.apply)(found.parameters, images)
-        np.testing.assert_allclose(found.images, again, atol=1e-5)
+        np.testing.assert_allclose(found.images, again, atol=1e-6)
         limits = np.array([3 / 32, 3 / 32, 30])
         np.testing.assert_allclose(found.norm, np.max(np.abs(found.parameters) / limits, axis=1), rtol=1e-5)
         assert (found.norm <= 1 + 1e-6).all()
@@ -181,7 +183,7 @@ def test_joint_is_at_least_as_strong_as_its_parts(norm):
     assert 0.05 < spatial.success.mean() < both.success.mean()
     parameters, delta = both.parameters
     transformed = jax.vmap(attacks.Spatial().apply)(parameters, images)
-    np.testing.assert_allclose(both.images, transformed + delta, atol=1e-5)
+    np.testing.assert_allclose(both.images, transformed + delta, atol=1e-6)
     sizes = {"Linf": np.abs(delta).max((1, 2, 3)), "L2": np.linalg.norm(delta.reshape(60, -1), axis=1)}[norm]
     assert (sizes <= radius * (1 + 1e-5)).all()
     assert both.images.min() >= -1e-6
