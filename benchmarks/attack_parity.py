@@ -6,7 +6,9 @@ DLR losses of both are compared on random input.
 
 Both compute in float64 unless ``--precision float32``. In float32 the entries of a gradient that are nearly zero have
 signs that depend on the order of sums, which differs between libraries, and a wrong sign moves a pixel by two steps;
-forty steps later a few examples are elsewhere. That says nothing of the attacks, which float64 compares alone.
+forty steps later a few examples are elsewhere. That says nothing of the attacks, which float64 compares alone. For the
+same reason the others are given the cross-entropy as ours computes it, without cancellation: PyTorch's derivative has
+the probability less one, of which three digits of float64 are left where the network is sure to thirteen.
 
 Needs PyTorch, ``pip install foolbox`` and the package autoattack from the repository of Croce & Hein.
 """
@@ -49,9 +51,6 @@ class Arguments:
     """Radius in L2."""
     precision: Literal["float64", "float32"] = "float64"
     """Of both."""
-    temperature: float = 10.0
-    """What logits are divided by, in both. The gradient of cross-entropy is a probability less one: where the network
-    is sure to thirteen digits, as of a few of these images, three are left of it in float64."""
     only: tuple[str, ...] = ("pgd", "apgd", "parts")
     """Which comparisons."""
 
@@ -67,13 +66,8 @@ def main(arguments: Arguments) -> None:
     images = jnp.asarray(images, float)
     weights = {name: jnp.asarray(array, float) for name, array in load_file(arguments.weights).items()}
     difference = jnp.abs(resnet20(weights, images) - library_logits(arguments.weights, images))
-    for name in ("linear.weight", "linear.bias"):
-        weights[name] = weights[name] / arguments.temperature
     logits_fn = Partial(resnet20, weights)
     network = torch_resnet(arguments.weights).to(torch.get_default_dtype())
-    with torch.no_grad():
-        for parameter in network.fc.parameters():
-            parameter /= arguments.temperature
     radii = {"Linf": arguments.eps_linf, "L2": arguments.eps_l2}
 
     table = Table(title=f"largest differences to the other, {len(images)} images, {arguments.precision}")
@@ -116,7 +110,10 @@ def resnet20(weights: dict[str, Array], images: Images) -> Float[Array, "b 10"]:
 
 
 def conv3x3(x: Float[Array, "b h w i"], kernel: Float[Array, "o i 3 3"], stride: int) -> Float[Array, "b y x o"]:
-    """As a product of matrices: XLA's convolutions in float64 are hundreds of times slower on a CPU."""
+    """In float64 as a product of matrices: XLA's convolutions in it are hundreds of times slower on a CPU."""
+    if x.dtype == jnp.float32:
+        layout = ("NHWC", "OIHW", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=layout)
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     taps = [x[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)]
@@ -131,12 +128,18 @@ def library_logits(path: Path, images: Images) -> Float[Array, "b 10"]:
 
 
 def compare_pgd(network, logits_fn, images, labels, norm: str, eps: float) -> tuple[str, str, str]:
+    import eagerpy
     import foolbox
     import torch
 
     steps, share = 40, 2.5 / 40
     kind = foolbox.attacks.LinfPGD if norm == "Linf" else foolbox.attacks.L2PGD
-    other = kind(rel_stepsize=share, steps=steps, random_start=False)
+
+    class Other(kind):
+        def get_loss_fn(self, model, labels):
+            return lambda images: eagerpy.astensor(torch_cross_entropy(model(images).raw, labels.raw).sum())
+
+    other = Other(rel_stepsize=share, steps=steps, random_start=False)
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     _, found, flags = other(model, as_torch(images), torch.tensor(np.asarray(labels)).long(), epsilons=eps)
     # Both project on the ball and then into the box, and return the last iterate.
@@ -156,7 +159,10 @@ def compare_apgd(network, logits_fn, images, labels, norm: str, loss: str, eps: 
     result = attacks.APGD(norm=norm, eps=eps, loss=loss).run(keys, logits_fn, images, labels)
     first_run = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
     start = random_start(first_run, norm, images, jnp.full(len(images), eps, images.dtype))
-    other = APGDAttack(network, norm=norm, eps=eps, loss={"cross_entropy": "ce"}.get(loss, loss), device="cpu")
+    other = APGDAttack(network, norm=norm, eps=eps, loss="dlr", device="cpu")
+    if loss == "cross_entropy":
+        # The one loss of its that is a method, and so can be another.
+        other.dlr_loss = torch_cross_entropy
     x, y = as_torch(images), torch.tensor(np.asarray(labels)).long()
     other.init_hyperparam(x)
     _, correct, best_loss, broken_images = other.attack_single_run(x, y, x_init=as_torch(start))
@@ -212,6 +218,16 @@ def compare_step_checks() -> tuple[str, str, str, str]:
     windows = check_windows(100)
     ours = {int(step): int(windows[step]) for step in np.flatnonzero(windows)}
     return "checks of step sizes, of 100 steps", "0" if ours == published else f"{ours}", "", ""
+
+
+def torch_cross_entropy(logits, labels):
+    """As :func:`robust_jax.attacks.cross_entropy`."""
+    import torch
+
+    own = logits.gather(1, labels[:, None])[:, 0]
+    of_label = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+    others = torch.logsumexp(logits.masked_fill(of_label, -float("inf")), dim=1)
+    return torch.logaddexp(others - own, torch.zeros_like(own))
 
 
 def keys_of(images: Images) -> Array:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from robust_jax import attacks
 from robust_jax.core.keys import example_keys
@@ -100,6 +101,18 @@ def test_losses_by_hand():
         attacks.dlr(logits[:, :2], labels)
     with pytest.raises(ValueError, match="at least 4 classes"):
         attacks.targeted_dlr(logits[:, :3], labels, targets)
+
+
+@pytest.mark.parametrize("gap", [-1e4, -40.0, 0.0, 20.0, 40.0, 80.0])
+def test_cross_entropy_is_exact_of_sure_networks(gap):
+    """Also in float32, where the probability of the label is 1 from a gap of 17 on; against float64."""
+    logits, label = np.array([[0.0, 1.5, -0.5]]) + np.array([[gap, 0, 0]]), jnp.array([0])
+    loss, gradient = jax.jit(jax.value_and_grad(lambda z: attacks.cross_entropy(z, label)[0]))(jnp.float32(logits))
+    others = scipy.special.logsumexp(logits[0, 1:])
+    share = scipy.special.expit(others - logits[0, 0])
+    np.testing.assert_allclose(loss, np.logaddexp(0, others - logits[0, 0]), rtol=2e-5)
+    expected = share * np.array([-1, *scipy.special.softmax(logits[0, 1:])])
+    np.testing.assert_allclose(gradient[0], expected, rtol=2e-5)
 
 
 def test_known_weights_in_other_frameworks_shape():

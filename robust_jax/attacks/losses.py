@@ -17,8 +17,14 @@ Loss = Callable[[Logits, Classes], Float[Array, "b"]]
 
 
 def cross_entropy(logits: Logits, labels: Classes) -> Float[Array, "b"]:
-    r""":math:`-\log \mathrm{softmax}(z)_y`, in nats."""
-    return -_of_class(jax.nn.log_softmax(logits), labels)
+    r""":math:`-\log \mathrm{softmax}(z)_y = \log(1 + \exp(\log \sum_{i \ne y} e^{z_i} - z_y))`, in nats.
+
+    Written so, its derivative by :math:`z_y` is the sum of the other probabilities. That of log-softmax is the
+    probability of y less one: noise, where the network is sure to as many digits as there are, and so is then the
+    direction of an attack.
+    """
+    others = jax.nn.logsumexp(_without(logits, labels), axis=-1)
+    return jax.nn.softplus(others - _of_class(logits, labels))
 
 
 def margin(logits: Logits, labels: Classes) -> Float[Array, "b"]:
