@@ -73,18 +73,24 @@ def main(arguments: Arguments) -> None:
     table = Table(title=f"largest differences to the other, {len(images)} images, {arguments.precision}")
     for column in ("what", "difference", "flags equal %", "broken %"):
         table.add_column(column, justify="left" if column == "what" else "right")
-    table.add_row("logits of this file's network and the library's", f"{jnp.max(difference):.1e}", "", "")
+    console = Console()
+
+    def tell(what: str, *figures: str) -> None:
+        table.add_row(what, *figures)
+        console.log(what, *figures)
+
+    tell("logits of this file's network and the library's", f"{jnp.max(difference):.1e}", "", "")
     if "pgd" in arguments.only:
         for norm, eps in radii.items():
-            table.add_row(f"PGD-40 {norm}, images", *compare_pgd(network, logits_fn, images, labels, norm, eps))
+            tell(f"PGD-40 {norm}, images", *compare_pgd(network, logits_fn, images, labels, norm, eps))
     if "apgd" in arguments.only:
         for norm, loss in (("Linf", "cross_entropy"), ("Linf", "dlr"), ("L2", "cross_entropy")):
             row = compare_apgd(network, logits_fn, images, labels, norm, loss, radii[norm])
-            table.add_row(f"APGD-100 {norm} {loss}, losses", *row)
+            tell(f"APGD-100 {norm} {loss}, losses", *row)
     if "parts" in arguments.only:
         for row in (compare_l1_projection(), compare_dlr(), compare_step_checks()):
-            table.add_row(*row)
-    Console().print(table)
+            tell(*row)
+    console.print(table)
 
 
 def resnet20(weights: dict[str, Array], images: Images) -> Float[Array, "b 10"]:

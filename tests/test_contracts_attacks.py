@@ -89,10 +89,7 @@ TRACES = []
 @pytest.fixture(scope="module", params=ATTACKS.values(), ids=ATTACKS)
 def attack(request):
     """All tests of one in a row share its programs."""
-    yield request.param
-    # See conftest: programs of one attack hold up to 4,500 maps. Attacks share some, so not after each.
-    if request.param_index % 6 == 5:
-        jax.clear_caches()
+    return request.param
 
 
 def norms_of(attack, delta):
