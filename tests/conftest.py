@@ -1,4 +1,4 @@
-"""Settings for every test: strict JAX, eight virtual devices, compiled programs cached between runs.
+"""Settings for every test: strict JAX, four virtual devices, compiled programs cached between runs.
 
 Compiling is most of what tests do, so they compile faster and to slower programs than users do: without LLVM's
 optimisations, and with XLA's older code generators, which together take a quarter of the time. Files whose programs run
@@ -25,7 +25,7 @@ import jax
 
 from robust_jax.core.compilation import use_compilation_cache
 
-jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 

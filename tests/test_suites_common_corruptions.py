@@ -178,7 +178,7 @@ def test_results_depend_on_neither_batches_nor_devices_nor_order(result, kind):
         order = order[5:12]
     options = {
         "batch size": {"batch_size": 3},
-        "devices": {"batch_size": 16, "num_devices": 8},
+        "devices": {"batch_size": 16, "num_devices": 4},
         "order": {"source": SOURCE.subset(order)},
         "subset": {"source": SOURCE.subset(order)},
     }
@@ -210,7 +210,7 @@ def test_one_program_for_each_corruption_and_one_for_the_network():
     rows_of(NOISE, predictor=predictor)
     assert len(traces) == 1
     cases.measure_batch.clear_cache()
-    rows_of(SUITE, predictor=predictor, batch_size=16, num_devices=8)
+    rows_of(SUITE, predictor=predictor, batch_size=16, num_devices=4)
     assert cases.measure_batch._cache_size() == 1, "corrupted images are laid out as clean ones are"
 
 

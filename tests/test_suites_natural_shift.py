@@ -138,7 +138,7 @@ def test_classes_of_other_names_are_mapped_or_left_out():
     assert find(rows, "a", "num_classes").value == 2
 
 
-@pytest.mark.parametrize(("batch_size", "num_devices"), [(7, 1), (64, 8)])
+@pytest.mark.parametrize(("batch_size", "num_devices"), [(7, 1), (64, 4)])
 def test_neither_batches_nor_devices_matter(batch_size, num_devices):
     suite = suites.NaturalShift(sets={"a": PAIR, "b": WHOLE})
     expected = rows_of(suite)

@@ -136,7 +136,7 @@ def test_results_depend_on_neither_batches_nor_devices_nor_order(result, kind):
         order = order[5:12]
     options = {
         "batch size": {"batch_size": 3},
-        "devices": {"batch_size": 16, "num_devices": 8},
+        "devices": {"batch_size": 16, "num_devices": 4},
         "order": {"source": SOURCE.subset(order)},
         "subset": {"source": SOURCE.subset(order)},
     }

@@ -124,7 +124,7 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
     ("changes", "message"),
     [
         ({"batch_size": 5000}, "batch_size <= 1437 training examples, got 5000"),
-        ({"batch_size": 81}, "batch_size to divide by the 8 devices, got 81"),
+        ({"batch_size": 81}, "batch_size to divide by the 4 devices, got 81"),
         ({"model": models.ResNet(num_classes=7)}, "model.num_classes is 7, but digits has 10 classes"),
     ],
 )
