@@ -4,10 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn.metrics import log_loss
 
-from robust_jax.objectives import CrossEntropy, cross_entropy, smooth_labels
+from robust_jax.objectives import CrossEntropy, JensenShannon, cross_entropy, jensen_shannon, smooth_labels
 from robust_jax.types import Batch, Output
+
+
+class Brighter:
+    """A view of an image, of its own key."""
+
+    def __call__(self, key, image):
+        return image + jax.random.uniform(key)
 
 
 def linear_forward(params, images, *, key=None, train=True):
@@ -63,3 +71,39 @@ def test_gradient_is_probability_minus_label():
 def test_rejects_smoothing_above_one():
     with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\], got label_smoothing=1.5"):
         CrossEntropy(label_smoothing=1.5)
+
+
+def test_divergence_equals_scipy_and_has_its_limits():
+    logits = jax.random.normal(jax.random.key(3), (3, 20, 6)) * 3
+    probs = np.asarray(jax.nn.softmax(logits), np.float64)
+    entropy = scipy.stats.entropy(probs, axis=-1)
+    expected = scipy.stats.entropy(probs.mean(axis=0), axis=-1) - entropy.mean(axis=0)
+    np.testing.assert_allclose(jensen_shannon(logits), expected, rtol=1e-4, atol=1e-6)
+    same = jnp.broadcast_to(logits[:1], logits.shape)
+    np.testing.assert_allclose(jensen_shannon(same), 0, atol=1e-6)
+    apart = 50 * jnp.eye(3)[:, None]
+    np.testing.assert_allclose(jensen_shannon(apart), np.log(3), rtol=1e-5)
+    assert jnp.isfinite(jax.grad(lambda z: jensen_shannon(z).sum())(apart)).all()
+
+
+def test_consistency_is_cross_entropy_and_the_divergence_of_views(problem):
+    params, batch = problem
+    brighter = Brighter()
+    mask = jnp.arange(12) < 7
+    loss, aux = jax.jit(lambda b: JensenShannon(brighter)(jax.random.key(1), linear_forward, params, b))(
+        batch._replace(mask=mask)
+    )
+    plain, _ = CrossEntropy()(None, linear_forward, params, batch._replace(mask=mask))
+    np.testing.assert_allclose(aux.scalars["cross_entropy"], plain, rtol=1e-6)
+    np.testing.assert_allclose(loss, plain + 12 * aux.scalars["jensen_shannon"], rtol=1e-6)
+    assert aux.scalars["jensen_shannon"] > 1e-4
+    # Neutral settings.
+    for neutral in (JensenShannon(brighter, weight=0.0), JensenShannon(lambda key, image: image)):
+        alone, _ = neutral(jax.random.key(1), linear_forward, params, batch._replace(mask=mask))
+        np.testing.assert_allclose(alone, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{"num_views": 0}, {"weight": -1.0}, {"label_smoothing": 2.0}])
+def test_consistency_refuses_bad_numbers(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        JensenShannon(Brighter(), **fields)

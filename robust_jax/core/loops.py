@@ -66,3 +66,51 @@ def _loop(
     operands: tuple[PyTree, ...],
 ) -> PyTree:
     return jax.lax.fori_loop(0, num_steps, lambda i, c: step(static, start + i, c, *operands), carry)
+
+
+def one_by_one(function: Callable[..., Array]) -> Callable[..., Array]:
+    """On a CPU a loop over examples where ``jax.vmap`` would compute them together; elsewhere as it is.
+
+    For functions that branch: under ``jax.vmap`` a ``jax.lax.switch`` computes all its branches. An accelerator is
+    wide enough for that, a CPU does better to compute one branch of each example.
+
+    Args:
+        function: of arrays that are floating-point numbers or integers, to one array; it may be differentiated once,
+            in reverse.
+    """
+    if jax.default_backend() != "cpu":
+        return function
+
+    looped = _looped(function)
+
+    def pullback(arguments: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
+        return jax.vjp(function, *arguments)[1](cotangent)
+
+    # A function with a batching rule of its own has no transpose, so the derivative is one more such function.
+    differentiable = jax.custom_vjp(looped)
+    differentiable.defvjp(
+        lambda *arguments: (looped(*arguments), arguments), lambda saved, given: _looped(pullback)(saved, given)
+    )
+    return differentiable
+
+
+def _looped(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    looped = jax.custom_batching.custom_vmap(function)
+
+    @looped.def_vmap
+    def rule(axis_size: int, batched: tuple[PyTree, ...], *arguments: PyTree) -> tuple[PyTree, PyTree]:
+        del axis_size
+        rows, treedef = jax.tree.flatten(arguments)
+        split = jax.tree.leaves(batched)
+        mapped = tuple(row for row, each in zip(rows, split, strict=True) if each)
+
+        def one(given: tuple[Array, ...]) -> PyTree:
+            remaining = iter(given)
+            leaves = [next(remaining) if each else row for row, each in zip(rows, split, strict=True)]
+            # Itself again: under one more vmap it is looped once more.
+            return looped(*jax.tree.unflatten(treedef, leaves))
+
+        out = jax.lax.map(one, mapped)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return looped

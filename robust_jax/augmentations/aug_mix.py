@@ -1,0 +1,120 @@
+"""AugMix: mixtures of short random chains of operations (arXiv 1912.02781)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from robust_jax.augmentations.operations import OPERATIONS, operate, operation_number
+from robust_jax.core.checks import check_positive
+from robust_jax.types import Image, PRNGKey
+
+PUBLISHED = (
+    "auto_contrast",
+    "equalise",
+    "posterise",
+    "rotate",
+    "solarise",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
+"""The published operations, none of which is a corruption of ImageNet-C."""
+ALL = (*PUBLISHED, "saturation", "contrast", "brightness", "sharpness")
+"""With those that resemble its corruptions."""
+LONGEST = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class AugMix:
+    r"""The image mixed with a mixture of chains of random operations.
+
+    .. math::
+        \tilde{x} = (1 - m)\, x + m \sum_{i=1}^{k} w_i\, \mathrm{chain}_i(x), \quad
+        w \sim \mathrm{Dirichlet}(\alpha, \ldots, \alpha), \; m \sim \mathrm{Beta}(\alpha, \alpha)
+
+    Raises:
+        ValueError: if an operation is unknown or cannot be scaled, or a number out of range.
+
+    References:
+        Hendrycks, Mu, Cubuk, Zoph, Gilmer & Lakshminarayanan (arXiv 1912.02781), algorithm 1; magnitudes are those of
+        the published code.
+    """
+
+    severity: float = 3.0
+    """Of the operations, up to 10: each has a magnitude drawn from U(0.1, severity)."""
+    width: int = 3
+    """k, how many chains."""
+    depth: int | None = None
+    """Operations of a chain; by default 1, 2 or 3, drawn for each."""
+    alpha: float = 1.0
+    """α, of the Dirichlet and Beta distributions."""
+    operations: tuple[str, ...] = PUBLISHED
+    """Names of what is drawn from, see :data:`ALL`."""
+
+    def __post_init__(self):
+        if not 0.1 <= self.severity <= 10:
+            raise ValueError(f"Expected severity in [0.1, 10], got severity={self.severity!r}.")
+        for name in ("width", "alpha"):
+            check_positive(name, getattr(self, name))
+        if self.depth is not None:
+            check_positive("depth", self.depth)
+        if not self.operations:
+            raise ValueError("Expected at least one of operations, got none.")
+        for name in self.operations:
+            operation_number(name)
+        if "invert" in self.operations or "identity" in self.operations:
+            raise ValueError(f"Expected operations of {ALL}, got operations={self.operations!r}.")
+
+    def __call__(self, key: PRNGKey, image: Image) -> Image:
+        weights_key, mix_key, key = jax.random.split(key, 3)
+        weights = jax.random.dirichlet(weights_key, jnp.full(self.width, self.alpha))
+        mix = jax.random.beta(mix_key, self.alpha, self.alpha)
+
+        # Loops, so that the operations are compiled once.
+        def add_chain(mixed: Image, chain: tuple[PRNGKey, Float[Array, ""]]) -> tuple[Image, None]:
+            key, weight = chain
+            return mixed + weight * self.chain(key, image), None
+
+        mixed, _ = jax.lax.scan(add_chain, jnp.zeros_like(image), (jax.random.split(key, self.width), weights))
+        return (1 - mix) * image + mix * mixed
+
+    def chain(self, key: PRNGKey, image: Image) -> Image:
+        """The image after one random chain."""
+        depth_key, key = jax.random.split(key)
+        longest = LONGEST if self.depth is None else self.depth
+        depth = jax.random.randint(depth_key, (), 1, LONGEST + 1) if self.depth is None else self.depth
+        numbers = jnp.asarray([operation_number(name) for name in self.operations])
+
+        def step(image: Image, drawn: tuple[PRNGKey, Int[Array, ""]]) -> tuple[Image, None]:
+            key, i = drawn
+            choice_key, level_key, sign_key = jax.random.split(key, 3)
+            number = jax.random.choice(choice_key, numbers)
+            level = jax.random.uniform(level_key, minval=0.1, maxval=self.severity) / 10
+            value = _values(level, jax.random.rademacher(sign_key, (), jnp.float32), image.shape)[number]
+            number = jnp.where(i < depth, number, operation_number("identity"))
+            return operate(number, value, image, interpolation="bilinear"), None
+
+        image, _ = jax.lax.scan(step, image, (jax.random.split(key, longest), jnp.arange(longest)))
+        return image
+
+
+def _values(level: Float[Array, ""], sign: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, "operations"]:
+    """What a magnitude in [0, 1] means to each of :data:`OPERATIONS`; most are whole numbers, as published."""
+    height, width, _ = shape
+    share = lambda side: sign * jnp.floor(level * side / 3) / side  # noqa: E731
+    values = dict.fromkeys(OPERATIONS, jnp.float32(0)) | dict.fromkeys(ALL[-4:], 1.8 * level + 0.1)
+    values |= {
+        "posterise": 4 - jnp.floor(4 * level),
+        "rotate": sign * jnp.floor(30 * level),
+        "solarise": (256 - jnp.floor(256 * level)) / 255,
+        "shear_x": sign * 0.3 * level,
+        "shear_y": sign * 0.3 * level,
+        "translate_x": share(width),
+        "translate_y": share(height),
+    }
+    return jnp.stack([values[name] for name in OPERATIONS])

@@ -1,0 +1,195 @@
+"""Policies of random operations with tabulated magnitudes: RandAugment, TrivialAugment and AutoAugment."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from robust_jax.augmentations.auto_augment_tables import POLICIES
+from robust_jax.augmentations.operations import INTERPOLATIONS, OPERATIONS, operate, operation_number
+from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.types import Image, PRNGKey
+
+BINS = 31
+"""Magnitudes of RandAugment and TrivialAugment are 0 to 30."""
+AUTO_AUGMENT_BINS = 10
+"""Those of AutoAugment are 0 to 9."""
+FACTORS = ("brightness", "saturation", "contrast", "sharpness")
+SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", *FACTORS)
+"""Whose change goes either way, at random."""
+RAND_AUGMENT = (*SIGNED, "posterise", "solarise", "auto_contrast", "equalise", "identity")
+"""What RandAugment and TrivialAugment choose from."""
+
+
+class Greatest(NamedTuple):
+    """The values of operations at the greatest magnitude."""
+
+    shear: float
+    translate: float | int
+    """A share of the side; of type int, pixels."""
+    rotate: float
+    factor: float
+    """How far from 1 a factor goes."""
+    bits: int
+
+
+USUAL = Greatest(shear=0.3, translate=150 / 331, rotate=30.0, factor=0.9, bits=4)
+"""Of RandAugment and AutoAugment."""
+WIDE = Greatest(shear=0.99, translate=32, rotate=135.0, factor=0.99, bits=2)
+"""Of TrivialAugment."""
+
+
+def value_table(greatest: Greatest, bins: int, shape: tuple[int, ...]) -> Float[np.ndarray, "operations bins"]:
+    """Values of :data:`OPERATIONS` at every magnitude, without a sign, as torchvision has them.
+
+    Of the factors it is the difference to 1.
+    """
+    height, width, _ = shape
+    magnitude = np.arange(bins) / (bins - 1)
+    shift = lambda side: greatest.translate / side if isinstance(greatest.translate, int) else greatest.translate  # noqa: E731
+    table = dict.fromkeys(OPERATIONS, 0 * magnitude) | dict.fromkeys(FACTORS, greatest.factor * magnitude)
+    table |= {
+        "shear_x": greatest.shear * magnitude,
+        "shear_y": greatest.shear * magnitude,
+        # To whole pixels, towards none.
+        "translate_x": np.trunc(shift(width) * width * magnitude) / width,
+        "translate_y": np.trunc(shift(height) * height * magnitude) / height,
+        "rotate": greatest.rotate * magnitude,
+        "posterise": 8 - np.round((8 - greatest.bits) * magnitude),
+        "solarise": 1 - magnitude,
+    }
+    return np.stack([table[name] for name in OPERATIONS]).astype(np.float32)
+
+
+def _operate(
+    sign_key: PRNGKey,
+    number: Int[Array, ""],
+    magnitude: Int[Array, ""],
+    image: Image,
+    *,
+    greatest: Greatest,
+    bins: int,
+    interpolation: str,
+    fill: float,
+) -> Image:
+    """An operation at a magnitude, with a random sign where it has one."""
+    value = jnp.asarray(value_table(greatest, bins, image.shape))[number, magnitude]
+    signed, factor = (jnp.asarray([name in names for name in OPERATIONS])[number] for names in (SIGNED, FACTORS))
+    value = jnp.where(signed, jax.random.rademacher(sign_key, (), jnp.float32), 1.0) * value + factor
+    return operate(number, value, image, interpolation=interpolation, fill=fill)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+    """A number of operations drawn alike from 14, all at one magnitude.
+
+    Values are torchvision's; the paper's list is the same, and leaves them to AutoAugment.
+
+    Raises:
+        ValueError: if a number is out of range or the interpolation unknown.
+
+    References:
+        Cubuk, Zoph, Shlens & Le (arXiv 1909.13719).
+    """
+
+    num_operations: int = 2
+    """How many, one after the other."""
+    magnitude: int = 9
+    """From 0 to 30."""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """Of the geometric operations."""
+    fill: float = 0.0
+    """What moves in from beyond the image."""
+
+    def __post_init__(self):
+        check_positive("num_operations", self.num_operations)
+        if self.magnitude not in range(BINS):
+            raise ValueError(f"Expected magnitude from 0 to {BINS - 1}, got magnitude={self.magnitude!r}.")
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+
+    def __call__(self, key: PRNGKey, image: Image) -> Image:
+        numbers = jnp.asarray([operation_number(name) for name in RAND_AUGMENT])
+
+        def step(image: Image, step_key: PRNGKey) -> tuple[Image, None]:
+            choice_key, sign_key = jax.random.split(step_key)
+            number = jax.random.choice(choice_key, numbers)
+            settings = {"greatest": USUAL, "bins": BINS, "interpolation": self.interpolation, "fill": self.fill}
+            return _operate(sign_key, number, jnp.int32(self.magnitude), image, **settings), None
+
+        return jax.lax.scan(step, image, jax.random.split(key, self.num_operations))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrivialAugment:
+    """One operation drawn alike from 14, at a magnitude drawn alike from 31 (wide, with torchvision's values).
+
+    Raises:
+        ValueError: if the interpolation is unknown.
+
+    References:
+        Müller & Hutter (arXiv 2103.10158).
+    """
+
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """Of the geometric operations."""
+    fill: float = 0.0
+    """What moves in from beyond the image."""
+
+    def __post_init__(self):
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+
+    def __call__(self, key: PRNGKey, image: Image) -> Image:
+        choice_key, magnitude_key, sign_key = jax.random.split(key, 3)
+        number = jax.random.choice(choice_key, jnp.asarray([operation_number(name) for name in RAND_AUGMENT]))
+        magnitude = jax.random.randint(magnitude_key, (), 0, BINS)
+        settings = {"greatest": WIDE, "bins": BINS, "interpolation": self.interpolation, "fill": self.fill}
+        return _operate(sign_key, number, magnitude, image, **settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoAugment:
+    """One of 25 pairs of operations, each applied with a chance and a magnitude that were searched for.
+
+    Values are torchvision's.
+
+    Raises:
+        ValueError: if the policy or the interpolation is unknown; the nearest is named.
+
+    References:
+        Cubuk, Zoph, Mané, Vasudevan & Le (arXiv 1805.09501), tables 7 (CIFAR-10), 8 (SVHN) and 9 (ImageNet).
+    """
+
+    policy: Literal["cifar10", "svhn", "imagenet"] = "cifar10"
+    """What it was searched for on."""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """Of the geometric operations."""
+    fill: float = 0.0
+    """What moves in from beyond the image."""
+
+    def __post_init__(self):
+        check_choice("policy", self.policy, POLICIES)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+
+    def __call__(self, key: PRNGKey, image: Image) -> Image:
+        pair_key, key = jax.random.split(key)
+        pairs = POLICIES[self.policy]
+        # [pairs, 2] each.
+        numbers = jnp.asarray([[operation_number(name) for name, _, _ in pair] for pair in pairs])
+        chances = jnp.asarray([[chance for _, chance, _ in pair] for pair in pairs], jnp.float32)
+        magnitudes = jnp.asarray([[magnitude for _, _, magnitude in pair] for pair in pairs])
+        row = jax.random.randint(pair_key, (), 0, len(pairs))
+
+        def step(image: Image, drawn: tuple[PRNGKey, Int[Array, ""], Array, Int[Array, ""]]) -> tuple[Image, None]:
+            key, number, chance, magnitude = drawn
+            chance_key, sign_key = jax.random.split(key)
+            number = jnp.where(jax.random.bernoulli(chance_key, chance), number, operation_number("identity"))
+            settings = {"bins": AUTO_AUGMENT_BINS, "interpolation": self.interpolation, "fill": self.fill}
+            return _operate(sign_key, number, magnitude, image, greatest=USUAL, **settings), None
+
+        steps = jax.random.split(key, 2), numbers[row], chances[row], magnitudes[row]
+        return jax.lax.scan(step, image, steps)[0]

@@ -1,0 +1,120 @@
+"""Tone, colour and sharpness of an image, as Pillow's ``ImageOps`` and ``ImageEnhance`` change them.
+
+Images are in [0, 1] and read as grey levels from 0 to 255, as eight bits hold them; results are whole levels again. An
+image of eight bits gives what Pillow does, level for level. The gradient is that of the formula without its rounding,
+and is 0 where the levels are counted.
+
+A factor of :func:`brightness`, :func:`contrast`, :func:`saturation` and :func:`sharpness` says how much of the image to
+keep: 1 is the image, 0 what the function takes away from it, and above 1 the opposite of that.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from robust_jax.images.colour import grey
+from robust_jax.images.histogram import LEVELS, histogram
+from robust_jax.images.quantise import quantise
+from robust_jax.types import Image
+
+Scalar = float | Float[Array, ""]
+
+
+def auto_contrast(image: Image) -> Image:
+    """Each channel's least level becomes 0 and its greatest 1, the others between; a constant channel stays."""
+    levels = _levels(image)
+    low, high = (jnp.asarray(reduce(levels, axis=(0, 1), keepdims=True)) for reduce in (jnp.min, jnp.max))
+    scale = 255 / jnp.maximum(high - low, 1)
+    # Truncated as by Pillow, which computes in double precision: whole levels must not fall below themselves.
+    stretched = _truncate(levels * scale - low * scale + 1e-4)
+    return jnp.where(high > low, stretched, levels) / 255
+
+
+def equalise_channels(image: Image) -> Image:
+    r"""Each channel's levels spread as evenly as Pillow's ``ImageOps.equalize`` does.
+
+    .. math:: v \mapsto \lfloor (\lfloor s / 2 \rfloor + \#\{\text{pixels} < v\}) / s \rfloor, \quad
+        s = \lfloor (n - \#\{\text{pixels of the greatest level}\}) / 255 \rfloor
+
+    A channel stays where s is 0. The gradient is 0.
+    """
+    height, width, channels = image.shape
+    levels = jax.lax.stop_gradient(_levels(image)).astype(jnp.int32)
+    # One histogram of all channels, each with levels of its own.
+    levels = levels + LEVELS * jnp.arange(channels)[None, None]
+    count = histogram(levels, LEVELS * channels).reshape(channels, LEVELS)
+    greatest = jnp.max(jnp.where(count > 0, jnp.arange(LEVELS)[None], 0), axis=1)
+    step = (height * width - jnp.take_along_axis(count, greatest[:, None], axis=1)) // 255
+    below = jnp.cumsum(count, axis=1) - count
+    spread = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
+    table = jnp.where(step > 0, spread, jnp.arange(LEVELS)[None])
+    return table.reshape(-1).at[levels].get(mode="promise_in_bounds").astype(image.dtype) / 255
+
+
+def posterise(image: Image, bits: Scalar) -> Image:
+    """Keeps the highest bits of the eight, a whole number of them; 8 keeps all, 0 none."""
+    size = 2.0 ** (8 - jnp.round(bits))
+    levels = _levels(image)
+    return _straight_through(levels, jnp.floor(levels / size) * size) / 255
+
+
+def solarise(image: Image, threshold: Scalar) -> Image:
+    """Inverts what is at least as bright as the threshold, in [0, 1]; above 1 inverts nothing."""
+    levels = _levels(image)
+    return jnp.where(levels >= 255 * threshold, 255 - levels, levels) / 255
+
+
+def invert(image: Image) -> Image:
+    """1 less the image."""
+    return 1 - quantise(image)
+
+
+def brightness(image: Image, factor: Scalar) -> Image:
+    """Blends with black."""
+    levels = _levels(image)
+    return _blend(jnp.zeros_like(levels), levels, factor)
+
+
+def contrast(image: Image, factor: Scalar) -> Image:
+    """Blends with the mean of the image's luma."""
+    levels = _levels(image)
+    mean = jnp.floor(jnp.mean(_luma(levels)) + 0.5)
+    return _blend(jnp.full_like(levels, mean), levels, factor)
+
+
+def saturation(image: Image, factor: Scalar) -> Image:
+    """Blends with the image's luma; of one channel, nothing changes. Pillow's ``ImageEnhance.Color``."""
+    levels = _levels(image)
+    return _blend(jnp.broadcast_to(_luma(levels)[..., None], levels.shape), levels, factor)
+
+
+def sharpness(image: Image, factor: Scalar) -> Image:
+    """Blends with the image smoothed by the kernel (1 1 1, 1 5 1, 1 1 1) / 13, whose outer pixels stay."""
+    levels = _levels(image)
+    rows = levels[:-2] + levels[1:-1] + levels[2:]
+    window = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    inner = levels[1:-1, 1:-1]
+    smooth = _straight_through(window, jnp.floor((window + 4 * inner) / 13 + 0.5))
+    return _blend(levels.at[1:-1, 1:-1].set(smooth), levels, factor)
+
+
+def _levels(image: Image) -> Image:
+    return 255 * quantise(image)
+
+
+def _luma(levels: Image) -> Float[Array, "h w"]:
+    return _straight_through(grey(levels), jnp.floor(grey(levels) + 0.5))
+
+
+def _blend(other: Image, levels: Image, factor: Scalar) -> Image:
+    return _truncate(jnp.clip(other + factor * (levels - other), 0, 255)) / 255
+
+
+def _truncate(levels: Image) -> Image:
+    return _straight_through(levels, jnp.floor(levels))
+
+
+def _straight_through(value: Array, rounded: Array) -> Array:
+    return value + jax.lax.stop_gradient(rounded - value)
