@@ -5,9 +5,10 @@ optimisations, and with XLA's older code generators, which together take a quart
 for long ask for optimisations (``optimised``).
 """
 
+import dataclasses
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 import jax
 
 from robust_jax.core.compilation import use_compilation_cache
+from robust_jax.train import Experiment
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -46,6 +48,16 @@ def optimised() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="session")
+def on_two_devices() -> Callable[[Experiment], Experiment]:
+    """A whole experiment on as many devices as there are cores: more take longer."""
+
+    def limited(experiment: Experiment) -> Experiment:
+        return dataclasses.replace(experiment, execution=dataclasses.replace(experiment.execution, num_devices=2))
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def test_tables_have_their_shape(policy):
             assert magnitude in range(10)
 
 
-def test_aug_mix_draws_its_magnitudes(draw, monkeypatch):
+def test_aug_mix_draws_its_magnitudes(draw):
     """Of single chains; that the mixture is of nothing else is seen to elsewhere."""
     mixture = augmentations.AugMix(severity=10.0, operations=aug_mix.ALL)
     drawn = draw(mixture.chain, 1000)

@@ -1,19 +1,12 @@
 """The experiments on corruptions at smoke scale, and the tables made of them."""
 
-import dataclasses
-
 import pytest
 
-from robust_jax import report, train
+from robust_jax import report
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
 pytestmark = pytest.mark.usefixtures("optimised")
-
-
-def on_two_devices(experiment):
-    """As many as there are cores: more take longer."""
-    return dataclasses.replace(experiment, execution=train.Execution(num_devices=2))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +19,7 @@ def on_two_devices(experiment):
         ("robustness_review", ("augmentation",), {"error C and C-bar %", "weather %", "sensor %"}),
     ],
 )
-def test_smoke_reaches_the_table(repository, tmp_path, file, runs, columns):
+def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, runs, columns):
     experiments = load_experiment_file(repository / "experiments" / f"{file}.py").runs("smoke")
     assert next(iter(experiments)) == "standard"
     rows = {name: run_experiment(name, on_two_devices(experiments[name]), tmp_path / name) for name in runs}

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from robust_jax.augmentations.operations import OPERATIONS, operate, operation_number
-from robust_jax.core.checks import check_positive
+from robust_jax.augmentations.operations import FACTORS, OPERATIONS, operate, operation_number
+from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.types import Image, PRNGKey
 
 PUBLISHED = (
@@ -66,9 +66,7 @@ class AugMix:
         if not self.operations:
             raise ValueError("Expected at least one of operations, got none.")
         for name in self.operations:
-            operation_number(name)
-        if "invert" in self.operations or "identity" in self.operations:
-            raise ValueError(f"Expected operations of {ALL}, got operations={self.operations!r}.")
+            check_choice("operation", name, ALL)
 
     def __call__(self, key: PRNGKey, image: Image) -> Image:
         weights_key, mix_key, key = jax.random.split(key, 3)
@@ -107,7 +105,7 @@ def _values(level: Float[Array, ""], sign: Float[Array, ""], shape: tuple[int, .
     """What a magnitude in [0, 1] means to each of :data:`OPERATIONS`; most are whole numbers, as published."""
     height, width, _ = shape
     share = lambda side: sign * jnp.floor(level * side / 3) / side  # noqa: E731
-    values = dict.fromkeys(OPERATIONS, jnp.float32(0)) | dict.fromkeys(ALL[-4:], 1.8 * level + 0.1)
+    values = dict.fromkeys(OPERATIONS, jnp.float32(0)) | dict.fromkeys(FACTORS, 1.8 * level + 0.1)
     values |= {
         "posterise": 4 - jnp.floor(4 * level),
         "rotate": sign * jnp.floor(30 * level),

@@ -21,11 +21,23 @@ from robust_jax.types import Image
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 """What a value means: the slope of a shear, a share of the side, degrees against the clock as it is seen. Positive
 shears and translations move the picture to the left, or up."""
-TONAL = ("brightness", "saturation", "contrast", "sharpness", "posterise", "solarise")
-"""Factors, bits that stay, and a threshold in [0, 1]; see :mod:`robust_jax.images.enhance`."""
-WITHOUT_VALUE = ("auto_contrast", "equalise", "invert", "identity")
+FACTORS = {
+    "brightness": enhance.brightness,
+    "saturation": enhance.saturation,
+    "contrast": enhance.contrast,
+    "sharpness": enhance.sharpness,
+}
+"""A value is how much of the image to keep, see :mod:`robust_jax.images.enhance`."""
+TONAL = {**FACTORS, "posterise": enhance.posterise, "solarise": enhance.solarise}
+"""With bits that stay, and a threshold in [0, 1]."""
+WITHOUT_VALUE = {
+    "auto_contrast": enhance.auto_contrast,
+    "equalise": enhance.equalise_channels,
+    "invert": enhance.invert,
+    "identity": lambda image: image,
+}
 """These have none."""
-OPERATIONS = GEOMETRIC + TONAL + WITHOUT_VALUE
+OPERATIONS = (*GEOMETRIC, *TONAL, *WITHOUT_VALUE)
 INTERPOLATIONS = ("nearest", "bilinear")
 
 
@@ -62,16 +74,8 @@ def operate(
     check_choice("interpolation", interpolation, INTERPOLATIONS)
     branches = (
         partial(_move, order=INTERPOLATIONS.index(interpolation), fill=fill),
-        lambda number, value, image: enhance.brightness(image, value),
-        lambda number, value, image: enhance.saturation(image, value),
-        lambda number, value, image: enhance.contrast(image, value),
-        lambda number, value, image: enhance.sharpness(image, value),
-        lambda number, value, image: enhance.posterise(image, value),
-        lambda number, value, image: enhance.solarise(image, value),
-        lambda number, value, image: enhance.auto_contrast(image),
-        lambda number, value, image: enhance.equalise_channels(image),
-        lambda number, value, image: enhance.invert(image),
-        lambda number, value, image: image,
+        *(lambda number, value, image, function=function: function(image, value) for function in TONAL.values()),
+        *(lambda number, value, image, function=function: function(image) for function in WITHOUT_VALUE.values()),
     )
 
     def apply(number: Int[Array, ""], value: Float[Array, ""], image: Image) -> Image:

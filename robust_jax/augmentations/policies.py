@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_jax.augmentations.auto_augment_tables import POLICIES
-from robust_jax.augmentations.operations import INTERPOLATIONS, OPERATIONS, operate, operation_number
+from robust_jax.augmentations.operations import FACTORS, INTERPOLATIONS, OPERATIONS, operate, operation_number
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.types import Image, PRNGKey
 
@@ -19,7 +19,6 @@ BINS = 31
 """Magnitudes of RandAugment and TrivialAugment are 0 to 30."""
 AUTO_AUGMENT_BINS = 10
 """Those of AutoAugment are 0 to 9."""
-FACTORS = ("brightness", "saturation", "contrast", "sharpness")
 SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", *FACTORS)
 """Whose change goes either way, at random."""
 RAND_AUGMENT = (*SIGNED, "posterise", "solarise", "auto_contrast", "equalise", "identity")
@@ -67,6 +66,7 @@ def value_table(greatest: Greatest, bins: int, shape: tuple[int, ...]) -> Float[
 
 
 def _operate(
+    policy: RandAugment | TrivialAugment | AutoAugment,
     sign_key: PRNGKey,
     number: Int[Array, ""],
     magnitude: Int[Array, ""],
@@ -74,14 +74,12 @@ def _operate(
     *,
     greatest: Greatest,
     bins: int,
-    interpolation: str,
-    fill: float,
 ) -> Image:
     """An operation at a magnitude, with a random sign where it has one."""
     value = jnp.asarray(value_table(greatest, bins, image.shape))[number, magnitude]
     signed, factor = (jnp.asarray([name in names for name in OPERATIONS])[number] for names in (SIGNED, FACTORS))
     value = jnp.where(signed, jax.random.rademacher(sign_key, (), jnp.float32), 1.0) * value + factor
-    return operate(number, value, image, interpolation=interpolation, fill=fill)
+    return operate(number, value, image, interpolation=policy.interpolation, fill=policy.fill)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +116,8 @@ class RandAugment:
         def step(image: Image, step_key: PRNGKey) -> tuple[Image, None]:
             choice_key, sign_key = jax.random.split(step_key)
             number = jax.random.choice(choice_key, numbers)
-            settings = {"greatest": USUAL, "bins": BINS, "interpolation": self.interpolation, "fill": self.fill}
-            return _operate(sign_key, number, jnp.int32(self.magnitude), image, **settings), None
+            magnitude = jnp.int32(self.magnitude)
+            return _operate(self, sign_key, number, magnitude, image, greatest=USUAL, bins=BINS), None
 
         return jax.lax.scan(step, image, jax.random.split(key, self.num_operations))[0]
 
@@ -147,8 +145,7 @@ class TrivialAugment:
         choice_key, magnitude_key, sign_key = jax.random.split(key, 3)
         number = jax.random.choice(choice_key, jnp.asarray([operation_number(name) for name in RAND_AUGMENT]))
         magnitude = jax.random.randint(magnitude_key, (), 0, BINS)
-        settings = {"greatest": WIDE, "bins": BINS, "interpolation": self.interpolation, "fill": self.fill}
-        return _operate(sign_key, number, magnitude, image, **settings)
+        return _operate(self, sign_key, number, magnitude, image, greatest=WIDE, bins=BINS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +185,7 @@ class AutoAugment:
             key, number, chance, magnitude = drawn
             chance_key, sign_key = jax.random.split(key)
             number = jnp.where(jax.random.bernoulli(chance_key, chance), number, operation_number("identity"))
-            settings = {"bins": AUTO_AUGMENT_BINS, "interpolation": self.interpolation, "fill": self.fill}
-            return _operate(sign_key, number, magnitude, image, greatest=USUAL, **settings), None
+            return _operate(self, sign_key, number, magnitude, image, greatest=USUAL, bins=AUTO_AUGMENT_BINS), None
 
         steps = jax.random.split(key, 2), numbers[row], chances[row], magnitudes[row]
         return jax.lax.scan(step, image, steps)[0]

@@ -25,7 +25,7 @@ Scalar = float | Float[Array, ""]
 def auto_contrast(image: Image) -> Image:
     """Each channel's least level becomes 0 and its greatest 1, the others between; a constant channel stays."""
     levels = _levels(image)
-    low, high = (jnp.asarray(reduce(levels, axis=(0, 1), keepdims=True)) for reduce in (jnp.min, jnp.max))
+    low, high = (reduce(levels, axis=(0, 1), keepdims=True) for reduce in (jnp.min, jnp.max))
     scale = 255 / jnp.maximum(high - low, 1)
     # Truncated as by Pillow, which computes in double precision: whole levels must not fall below themselves.
     stretched = _truncate(levels * scale - low * scale + 1e-4)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.core.checks import check_fraction, check_non_negative
+from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
 from robust_jax.core.keys import example_keys
 from robust_jax.objectives.cross_entropy import cross_entropy, masked_mean, smooth_labels
 from robust_jax.types import Augmentation, Aux, Batch, Forward, PRNGKey
@@ -52,8 +52,7 @@ class JensenShannon:
     """Share of probability spread evenly over the classes."""
 
     def __post_init__(self):
-        if self.num_views < 1:
-            raise ValueError(f"Expected num_views >= 1, got num_views={self.num_views!r}.")
+        check_positive("num_views", self.num_views)
         check_non_negative("weight", self.weight)
         check_fraction("label_smoothing", self.label_smoothing)
 
