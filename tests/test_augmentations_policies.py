@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from robust_jax import augmentations
-from robust_jax.augmentations import aug_mix, operate, operation_number, policies
+from robust_jax.augmentations import aug_mix, chains, operate, operation_number, policies
 from robust_jax.augmentations.auto_augment_tables import POLICIES
 
 BLANK = jnp.zeros((12, 2, 1))
@@ -24,7 +24,6 @@ def draw(monkeypatch):
         return jnp.concatenate([jnp.stack([number + 1.0, value]).reshape(1, 2, 1), image[:-1]])
 
     monkeypatch.setattr(policies, "operate", write_down)
-    monkeypatch.setattr(aug_mix, "operate", write_down)
 
     def run(augmentation, num, seed=0):
         # As high and wide as the policies' tables need to know, and otherwise empty.
@@ -86,15 +85,13 @@ def test_tables_have_their_shape(policy):
             assert magnitude in range(10)
 
 
-def test_aug_mix_draws_its_magnitudes(draw):
-    """Of single chains; that the mixture is of nothing else is seen to elsewhere."""
+def test_aug_mix_draws_its_magnitudes(monkeypatch):
+    monkeypatch.setattr(aug_mix, "mix_chains", lambda key, image, draw, apply, **kwargs: draw(key))
     mixture = augmentations.AugMix(severity=10.0, operations=aug_mix.ALL)
-    drawn = draw(mixture.chain, 1000)
-    assert len(drawn) == 3000
-    real = [(name, value) for name, value in drawn if name != "identity"]
-    assert abs(len(real) - 2000) < 150, "depths are 1, 2 or 3"
-    assert_alike(collections.Counter(name for name, _ in real), 13)
-    of = lambda wanted: np.array([value for name, value in real if name == wanted])  # noqa: E731
+    numbers, values = jax.vmap(mixture, (0, None))(jax.random.split(jax.random.key(0), 2000), BLANK)
+    drawn = [(augmentations.OPERATIONS[number], value) for number, value in zip(numbers, values.tolist(), strict=True)]
+    assert_alike(collections.Counter(name for name, _ in drawn), 13)
+    of = lambda wanted: np.array([value for name, value in drawn if name == wanted])  # noqa: E731
     assert set(of("posterise")) == {1.0, 2.0, 3.0, 4.0}
     np.testing.assert_allclose(of("rotate") % 1, 0)
     assert stats.kstest(np.abs(of("shear_x")), stats.uniform(0.003, 0.297).cdf).pvalue > 1e-3
@@ -103,17 +100,36 @@ def test_aug_mix_draws_its_magnitudes(draw):
     assert {round(12 * abs(value)) for value in of("translate_y")} == {0, 1, 2, 3}
 
 
-def test_aug_mix_weights(monkeypatch):
-    """With operations that give 0 everywhere, what is left of the image is 1 − m: uniform where α is 1."""
-    monkeypatch.setattr(aug_mix, "operate", lambda number, value, image, **kwargs: 0 * image)
-    keys = jax.random.split(jax.random.key(1), 2000)
-    for alpha in (1.0, 3.0):
-        mixed = jax.vmap(augmentations.AugMix(alpha=alpha), (0, None))(keys, jnp.ones((2, 2, 1)))
-        assert stats.kstest(np.asarray(mixed[:, 0, 0, 0]), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
-    # Chains that give a constant 1 mix to 1: weights sum to one.
-    monkeypatch.setattr(aug_mix, "operate", lambda number, value, image, **kwargs: 0 * image + 1)
-    mixed = augmentations.AugMix()(jax.random.key(0), jnp.ones((2, 2, 1)))
-    np.testing.assert_allclose(mixed, 1, rtol=1e-6)
+def mix(apply, num=2000, image=None, **fields):
+    """Mixtures of chains of one operation, of a blank image where there is no other."""
+    image = jnp.zeros((2, 2, 1)) if image is None else image
+    run = lambda key: chains.mix_chains(key, image, lambda key: jax.random.uniform(key), apply, **fields)  # noqa: E731
+    return np.asarray(jax.vmap(run)(jax.random.split(jax.random.key(1), num)))[:, 0, 0, 0]
+
+
+@pytest.mark.parametrize("alpha", [1.0, 3.0])
+def test_shares_of_chains(alpha):
+    """Chains that end at 1 mix to m, as their weights sum to one; m is uniform where α is 1."""
+    shares = mix(lambda drawn, image: 0 * image + 1, alpha=alpha)
+    assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_weights_of_chains():
+    """Of two chains that each end at a number drawn from U(0, 1), what is mixed varies as w² + (1 − w)²."""
+    ones = mix(lambda drawn, image: 0 * image + 1)
+    for width, expected in ((1, 1 / 12), (2, 2 / 3 / 12), (3, 3 * 1 / 6 / 12)):
+        mixed = mix(lambda drawn, image: 0 * image + drawn, width=width, depth=1)
+        np.testing.assert_allclose(np.mean(mixed / ones), 0.5, atol=0.03)
+        np.testing.assert_allclose(np.var(mixed / ones), expected, rtol=0.15)
+
+
+def test_depths_of_chains():
+    count = lambda drawn, image: image + 1  # noqa: E731
+    once = mix(count, width=1, depth=1)
+    depths = np.round(mix(count, width=1) / once, 3)
+    assert stats.chisquare(list(collections.Counter(depths).values())).pvalue > 1e-3
+    assert set(depths) == {1, 2, 3}
+    np.testing.assert_allclose(mix(count, width=3, depth=5) / mix(count, width=3, depth=1), 5, rtol=1e-5)
 
 
 def test_rand_augment_is_its_operations():

@@ -26,17 +26,34 @@ CORRUPTIONS = [
 ]
 
 AUGMENTATIONS = [
+    augmentations.AugMix(),
+    augmentations.AutoAugment("imagenet"),
     augmentations.Chain(steps=(augmentations.RandomCrop(padding=2), augmentations.HorizontalFlip())),
+    augmentations.ColourJitter(),
+    augmentations.Cutout(size=3),
+    augmentations.Diffeomorphism(),
     augmentations.Gaussian(sigma=0.1),
+    augmentations.GaussianBlur(probability=1.0),
     augmentations.HorizontalFlip(),
     augmentations.Identity(),
     augmentations.OneOf(choices=(augmentations.Identity(), augmentations.Gaussian()), weights=(1.0, 3.0)),
+    augmentations.PatchGaussian(size=5, random_size=True),
+    augmentations.Prime(),
+    augmentations.RandAugment(),
     augmentations.RandomCrop(padding=2, mode="edge"),
     augmentations.RandomCrop(padding=2, mode="reflect"),
+    augmentations.RandomErasing(probability=1.0),
+    augmentations.RandomFilter(),
     augmentations.RandomLp(cases="c1", table="tiny_imagenet"),
     augmentations.RandomLp(cases="c2"),
+    augmentations.RandomResizedCrop(),
     augmentations.RotateTranslate(),
     augmentations.RotateTranslate(border="reflect"),
+    augmentations.SmoothColour(),
+    augmentations.SmoothColour(cut=50, bandwidth=5),
+    augmentations.TrivialAugment(),
+    augmentations.Yoco(augmentations.HorizontalFlip()),
+    augmentations.Yoco(),
 ]
 
 DETERMINISTIC = (augmentations.Identity,)
@@ -65,6 +82,8 @@ def test_every_public_component_is_listed():
         # Those of a benchmark have contracts of their own, under their names.
         benchmarks = (*corruptions.COMPONENTS.values(), *corruptions.SEQUENCES.values())
         public -= {cls.__name__ for cls in benchmarks} | {"BenchmarkCorruption", "PerturbationSequence"}
+        # Nor are mixers transforms of one image.
+        public -= {"CutMix", "Mixup"}
         assert listed >= public, f"add {sorted(public - listed)} to the lists in this file"
 
 

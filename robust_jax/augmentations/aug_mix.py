@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from robust_jax.augmentations.chains import check_chains, mix_chains
 from robust_jax.augmentations.operations import FACTORS, OPERATIONS, operate, operation_number
-from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.checks import check_choice
 from robust_jax.types import Image, PRNGKey
 
 PUBLISHED = (
@@ -26,7 +27,9 @@ PUBLISHED = (
 """The published operations, none of which is a corruption of ImageNet-C."""
 ALL = (*PUBLISHED, "saturation", "contrast", "brightness", "sharpness")
 """With those that resemble its corruptions."""
-LONGEST = 3
+
+Operation = tuple[Int[Array, ""], Float[Array, ""]]
+"""Its number and its value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,46 +62,25 @@ class AugMix:
     def __post_init__(self):
         if not 0.1 <= self.severity <= 10:
             raise ValueError(f"Expected severity in [0.1, 10], got severity={self.severity!r}.")
-        for name in ("width", "alpha"):
-            check_positive(name, getattr(self, name))
-        if self.depth is not None:
-            check_positive("depth", self.depth)
+        check_chains(self.width, self.depth, self.alpha)
         if not self.operations:
             raise ValueError("Expected at least one of operations, got none.")
         for name in self.operations:
             check_choice("operation", name, ALL)
 
     def __call__(self, key: PRNGKey, image: Image) -> Image:
-        weights_key, mix_key, key = jax.random.split(key, 3)
-        weights = jax.random.dirichlet(weights_key, jnp.full(self.width, self.alpha))
-        mix = jax.random.beta(mix_key, self.alpha, self.alpha)
-
-        # Loops, so that the operations are compiled once.
-        def add_chain(mixed: Image, chain: tuple[PRNGKey, Float[Array, ""]]) -> tuple[Image, None]:
-            key, weight = chain
-            return mixed + weight * self.chain(key, image), None
-
-        mixed, _ = jax.lax.scan(add_chain, jnp.zeros_like(image), (jax.random.split(key, self.width), weights))
-        return (1 - mix) * image + mix * mixed
-
-    def chain(self, key: PRNGKey, image: Image) -> Image:
-        """The image after one random chain."""
-        depth_key, key = jax.random.split(key)
-        longest = LONGEST if self.depth is None else self.depth
-        depth = jax.random.randint(depth_key, (), 1, LONGEST + 1) if self.depth is None else self.depth
         numbers = jnp.asarray([operation_number(name) for name in self.operations])
 
-        def step(image: Image, drawn: tuple[PRNGKey, Int[Array, ""]]) -> tuple[Image, None]:
-            key, i = drawn
+        def draw(key: PRNGKey) -> Operation:
             choice_key, level_key, sign_key = jax.random.split(key, 3)
             number = jax.random.choice(choice_key, numbers)
             level = jax.random.uniform(level_key, minval=0.1, maxval=self.severity) / 10
-            value = _values(level, jax.random.rademacher(sign_key, (), jnp.float32), image.shape)[number]
-            number = jnp.where(i < depth, number, operation_number("identity"))
-            return operate(number, value, image, interpolation="bilinear"), None
+            return number, _values(level, jax.random.rademacher(sign_key, (), jnp.float32), image.shape)[number]
 
-        image, _ = jax.lax.scan(step, image, (jax.random.split(key, longest), jnp.arange(longest)))
-        return image
+        def apply(operation: Operation, image: Image) -> Image:
+            return operate(*operation, image, interpolation="bilinear")
+
+        return mix_chains(key, image, draw, apply, width=self.width, depth=self.depth, alpha=self.alpha)
 
 
 def _values(level: Float[Array, ""], sign: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, "operations"]:

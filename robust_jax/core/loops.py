@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
+from robust_jax.core.mesh import split_over_devices
+
 
 def scan_steps(
     body: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, items: tuple[PyTree, ...]
@@ -72,7 +74,8 @@ def one_by_one(function: Callable[..., Array]) -> Callable[..., Array]:
     """On a CPU a loop over examples where ``jax.vmap`` would compute them together; elsewhere as it is.
 
     For functions that branch: under ``jax.vmap`` a ``jax.lax.switch`` computes all its branches. An accelerator is
-    wide enough for that, a CPU does better to compute one branch of each example.
+    wide enough for that, a CPU does better to compute one branch of each example. Where a mesh is in use, every device
+    loops over its own examples.
 
     Args:
         function: of arrays that are floating-point numbers or integers, to one array; it may be differentiated once,
@@ -99,7 +102,6 @@ def _looped(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
     @looped.def_vmap
     def rule(axis_size: int, batched: tuple[PyTree, ...], *arguments: PyTree) -> tuple[PyTree, PyTree]:
-        del axis_size
         rows, treedef = jax.tree.flatten(arguments)
         split = jax.tree.leaves(batched)
         mapped = tuple(row for row, each in zip(rows, split, strict=True) if each)
@@ -110,7 +112,7 @@ def _looped(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
             # Itself again: under one more vmap it is looped once more.
             return looped(*jax.tree.unflatten(treedef, leaves))
 
-        out = jax.lax.map(one, mapped)
+        out = split_over_devices(partial(jax.lax.map, one), axis_size)(mapped)
         return out, jax.tree.map(lambda _: True, out)
 
     return looped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -26,6 +28,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batched(mesh: Mesh) -> NamedSharding:
     """Leading axis split over the devices."""
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def split_over_devices(function: Callable[..., PyTree], num: int) -> Callable[..., PyTree]:
+    """The function of arrays with a leading axis of ``num``, such that each device computes its part by itself.
+
+    As it is where no mesh is in use (see ``jax.sharding.use_abstract_mesh``), or the axis does not divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.axis_names != (DATA_AXIS,) or mesh.axis_types != (AxisType.Auto,) or num % mesh.size:
+        return function
+    spec = PartitionSpec(DATA_AXIS)
+    return jax.shard_map(function, in_specs=spec, out_specs=spec, check_vma=False)
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:

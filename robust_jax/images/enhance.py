@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from robust_jax.images.colour import grey
+from robust_jax.images.colour import grey, hsv_to_rgb, rgb_to_hsv
 from robust_jax.images.histogram import LEVELS, histogram
 from robust_jax.images.quantise import quantise
 from robust_jax.types import Image
@@ -88,6 +88,18 @@ def saturation(image: Image, factor: Scalar) -> Image:
     """Blends with the image's luma; of one channel, nothing changes. Pillow's ``ImageEnhance.Color``."""
     levels = _levels(image)
     return _blend(jnp.broadcast_to(_luma(levels)[..., None], levels.shape), levels, factor)
+
+
+def hue(image: Image, turn: Scalar) -> Image:
+    """Moves the hue by a share of the full circle; of one channel, nothing changes.
+
+    torchvision does so on HSV of eight bits each, and comes out a few levels beside this.
+    """
+    if image.shape[-1] == 1:
+        return quantise(image)
+    hsv = rgb_to_hsv(quantise(image))
+    turned = jnp.concatenate([(hsv[..., :1] + turn) % 1, hsv[..., 1:]], axis=-1)
+    return quantise(hsv_to_rgb(turned))
 
 
 def sharpness(image: Image, factor: Scalar) -> Image:

@@ -74,7 +74,9 @@ def make_train_step(
 
     @partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
     def train_steps(state, resident, items):
-        return scan_steps(partial(train_step, resident), state, items)
+        # Known to what is computed for one example after the other, see core.loops.one_by_one.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return scan_steps(partial(train_step, resident), state, items)
 
     return train_steps
 
