@@ -87,7 +87,8 @@ def make_step(settings: Settings, noise):
     optimiser = experiment.optimiser(lambda step: 1e-3)
     state = init_state(experiment.network(), optimiser, seed=0, image_shape=(32, 32, 3))
     state = replicate(state, mesh)
-    train_steps = train.make_train_step(experiment, optimiser, feed.fetch, mesh, steps_per_epoch=feed.steps_per_epoch)
+    sizes = {"steps_per_epoch": feed.steps_per_epoch, "num_classes": 10}
+    train_steps = train.make_train_step(experiment, optimiser, feed.fetch, mesh, **sizes)
     items = (next(feed.epoch(0)),)
 
     def step() -> None:

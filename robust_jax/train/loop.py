@@ -91,7 +91,8 @@ def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console
             prefetch=execution.prefetch,
         )
         stack.callback(feed.close)
-        train_steps = make_train_step(experiment, optimiser, feed.fetch, mesh, steps_per_epoch=steps_per_epoch)
+        sizes = {"steps_per_epoch": steps_per_epoch, "num_classes": source.num_classes}
+        train_steps = make_train_step(experiment, optimiser, feed.fetch, mesh, **sizes)
         validate = make_validation(experiment, mesh)
         scalars = stack.enter_context(ScalarWriter(workdir, step=start_step))
         preemption = stack.enter_context(Preemption())

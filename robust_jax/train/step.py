@@ -16,6 +16,7 @@ from robust_jax import models
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.mesh import replicated
+from robust_jax.objectives import smooth_labels
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.state import TrainState
 from robust_jax.types import Batch
@@ -30,6 +31,7 @@ def make_train_step(
     mesh: Mesh,
     *,
     steps_per_epoch: int,
+    num_classes: int,
 ) -> Callable[[TrainState, PyTree, tuple[PyTree, ...]], tuple[TrainState, Scalars]]:
     """Several training steps as one compiled program: ``state, scalars = step(state, resident, items)``.
 
@@ -41,6 +43,7 @@ def make_train_step(
             over the whole batch.
         steps_per_epoch: says which epoch a step belongs to; the augmentation of an example is a function of
             (seed, epoch, id).
+        num_classes: of the labels, which mixers take as probabilities.
 
     Returns:
         The step; ``state`` is donated. ``scalars`` holds a value per step. A step whose loss or gradient is not
@@ -50,7 +53,7 @@ def make_train_step(
     root = jax.random.key(experiment.seed)
 
     def train_step(resident: PyTree, state: TrainState, item: PyTree) -> tuple[TrainState, dict[str, Array]]:
-        batch = _augmented(experiment, root, fetch(resident, item), state.step, steps_per_epoch)
+        batch = _augmented(experiment, root, fetch(resident, item), state.step, steps_per_epoch, num_classes)
         forward = models.forward_fn(model, state.model_state)
         key = jax.random.fold_in(named_key(root, "objective"), state.step)
 
@@ -81,11 +84,15 @@ def make_train_step(
     return train_steps
 
 
-def _augmented(experiment: Experiment, root: Any, batch: Batch, step: Array, steps_per_epoch: int) -> Batch:
+def _augmented(
+    experiment: Experiment, root: Any, batch: Batch, step: Array, steps_per_epoch: int, num_classes: int
+) -> Batch:
     if experiment.augmentation is not None:
         key = jax.random.fold_in(named_key(root, "augmentation"), step // steps_per_epoch)
         images = jax.vmap(experiment.augmentation)(example_keys(key, batch.id), batch.image)
         batch = batch._replace(image=images)
+    if experiment.mixers:
+        batch = batch._replace(label=smooth_labels(batch.label, num_classes))
     for i, mixer in enumerate(experiment.mixers):
         batch = mixer(jax.random.fold_in(named_key(root, f"mixer.{i}"), step), batch)
     return batch
