@@ -15,6 +15,7 @@ TINY = {
     "resnet": models.ResNet(stage_sizes=(1, 1), width=8),
     "wide_resnet": models.WideResNet(depth=10, width=1, dropout=0.3),
     "vit": models.ViT(width=16, depth=2, heads=2, dropout=0.1, stochastic_depth=0.5),
+    "mlp_mixer": models.MlpMixer(width=16, depth=2, token_width=8, channel_width=32),
     "ode_net": models.ODENet(width=8, downsamplings=1, num_steps=2),
 }
 IMAGENET = {"num_classes": 1000}
@@ -38,6 +39,7 @@ def images(count: int = 4, side: int = 8) -> jax.Array:
         (models.cifar_resnet(20), 32, 269_722),
         (models.WideResNet(depth=28, width=10), 32, 36_479_194),
         (models.ViT(size="B", patch_size=16, **IMAGENET), 224, 86_567_656),
+        (models.MlpMixer(size="B", patch_size=16, **IMAGENET), 224, 59_880_472),
     ],
 )
 def test_published_parameter_counts(model, side, count):

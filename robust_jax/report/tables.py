@@ -61,6 +61,8 @@ COLUMNS = (
         Column(f"{metric.replace('_', ' ')} %", "universal", "perturbation", metric, 100, 1)
         for metric in ("success_rate", "transfer_rate", "locality", "translation_invariance")
     ),
+    Column("translation error %", "translation", "all", "mean_error", 100, 2),
+    Column("−consistency %", "translation", "all", "mean_consistency", -100, 2),
     Column("−PSNR dB", "denoising", "denoised", "psnr", -1, 2),
     Column("−PSNR random dB", "denoising", "random", "psnr", -1, 2),
     Column("−PSNR ObsAtk dB", "denoising", "ObsAtk", "psnr", -1, 2),

@@ -18,6 +18,7 @@ from robust_jax.suites.random_lp import RandomLp
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.spatial import Spatial
 from robust_jax.suites.store import CaseStore
+from robust_jax.suites.translation import Translation
 from robust_jax.suites.universal import Universal
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "RowLabels",
     "Samples",
     "Spatial",
+    "Translation",
     "Universal",
     "evaluate",
 ]
