@@ -8,7 +8,9 @@ Both compute in float64 unless ``--precision float32``. In float32 the entries o
 signs that depend on the order of sums, which differs between libraries, and a wrong sign moves a pixel by two steps;
 forty steps later a few examples are elsewhere. That says nothing of the attacks, which float64 compares alone. For the
 same reason the others are given the cross-entropy as ours computes it, without cancellation: PyTorch's derivative has
-the probability less one, of which three digits of float64 are left where the network is sure to thirteen.
+the probability less one, of which three digits of float64 are left where the network is sure to thirteen. And in L2
+they divide a gradient by its norm, as ours do; foolbox takes norms below 1e-12 as that, and the original adds as much,
+which four gradients of 200 are small enough to feel.
 
 Needs PyTorch, ``pip install foolbox`` and the package autoattack from the repository of Croce & Hein.
 """
@@ -53,6 +55,8 @@ class Arguments:
     """Of both."""
     only: tuple[str, ...] = ("pgd", "apgd", "parts")
     """Which comparisons."""
+    norms: tuple[str, ...] = ("Linf", "L2")
+    """Of the attacks."""
 
 
 def main(arguments: Arguments) -> None:
@@ -81,10 +85,11 @@ def main(arguments: Arguments) -> None:
 
     tell("logits of this file's network and the library's", f"{jnp.max(difference):.1e}", "", "")
     if "pgd" in arguments.only:
-        for norm, eps in radii.items():
-            tell(f"PGD-40 {norm}, images", *compare_pgd(network, logits_fn, images, labels, norm, eps))
+        for norm in arguments.norms:
+            tell(f"PGD-40 {norm}, images", *compare_pgd(network, logits_fn, images, labels, norm, radii[norm]))
     if "apgd" in arguments.only:
-        for norm, loss in (("Linf", "cross_entropy"), ("Linf", "dlr"), ("L2", "cross_entropy")):
+        cases = (("Linf", "cross_entropy"), ("Linf", "dlr"), ("L2", "cross_entropy"))
+        for norm, loss in (case for case in cases if case[0] in arguments.norms):
             row = compare_apgd(network, logits_fn, images, labels, norm, loss, radii[norm])
             tell(f"APGD-100 {norm} {loss}, losses", *row)
     if "parts" in arguments.only:
@@ -146,11 +151,10 @@ def compare_pgd(network, logits_fn, images, labels, norm: str, eps: float) -> tu
             return lambda images: eagerpy.astensor(torch_cross_entropy(model(images).raw, labels.raw).sum())
 
         def normalize(self, gradients, *, x, bounds):
-            # Its own takes norms below 1e-12 as 1e-12, and so goes less far where the network is sure enough.
+            # Its own takes norms below 1e-12 as 1e-12, and so goes less far where the network is that sure.
             if norm == "Linf":
                 return super().normalize(gradients, x=x, bounds=bounds)
-            lengths = gradients.flatten(start=1).norms.l2(axis=-1)
-            return gradients / lengths.reshape((-1, 1, 1, 1))
+            return eagerpy.astensor(unit_vectors(gradients.raw))
 
     other = Other(rel_stepsize=share, steps=steps, random_start=False)
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
@@ -177,6 +181,9 @@ def compare_apgd(network, logits_fn, images, labels, norm: str, loss: str, eps: 
         # The one loss of its that is a method, and so can be another.
         other.dlr_loss = torch_cross_entropy
     x, y = as_torch(images), torch.tensor(np.asarray(labels)).long()
+    if norm == "L2":
+        # As of foolbox: its own adds 1e-12 to a norm.
+        other.normalize = unit_vectors
     other.init_hyperparam(x)
     _, correct, best_loss, broken_images = other.attack_single_run(x, y, x_init=as_torch(start))
     # Of what is broken the original returns the last image that was, and the loss it tells is that of another.
@@ -241,6 +248,10 @@ def torch_cross_entropy(logits, labels):
     of_label = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
     others = torch.logsumexp(logits.masked_fill(of_label, -float("inf")), dim=1)
     return torch.logaddexp(others - own, torch.zeros_like(own))
+
+
+def unit_vectors(gradients):
+    return gradients / gradients.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
 def keys_of(images: Images) -> Array:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from robust_jax.core.checks import check_choice
 from robust_jax.core.loops import one_by_one
 from robust_jax.images import enhance, geometry
+from robust_jax.images.packed import MAX_CHANNELS, warp_levels
 from robust_jax.images.quantise import quantise
 from robust_jax.types import Image
 
@@ -94,7 +95,24 @@ def _move(number: Int[Array, ""], value: Float[Array, ""], image: Image, *, orde
         geometry.translation(0, -value * height),
         geometry.rotation(-value, centre=geometry.image_centre(image.shape)),
     )
-    matrix = jnp.stack(matrices)[number]
-    moved = geometry.warp(image, matrix, order=order, mode=geometry.OUTLINE, cval=fill)
+    return _warp(jnp.stack(matrices)[number], image, order, fill)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _warp(matrix: geometry.Matrix, image: Image, order: int, fill: float) -> Image:
+    if image.shape[-1] > MAX_CHANNELS:
+        return _warp_smoothly(matrix, image, order=order, fill=fill)
     # Pillow's interpolation cuts off.
-    return quantise(moved, "trunc_u8")
+    return quantise(warp_levels(image, matrix, order=order, cval=fill), "trunc_u8")
+
+
+def _warp_smoothly(matrix: geometry.Matrix, image: Image, *, order: int, fill: float) -> Image:
+    """The same, more slowly and with a gradient."""
+    return quantise(geometry.warp(image, matrix, order=order, mode=geometry.OUTLINE, cval=fill), "trunc_u8")
+
+
+def _warp_pullback(order: int, fill: float, saved: tuple[geometry.Matrix, Image], cotangent: Image):
+    return jax.vjp(partial(_warp_smoothly, order=order, fill=fill), *saved)[1](cotangent)
+
+
+_warp.defvjp(lambda matrix, image, order, fill: (_warp(matrix, image, order, fill), (matrix, image)), _warp_pullback)
