@@ -7,7 +7,15 @@ import pytest
 import scipy.stats
 from sklearn.metrics import log_loss
 
-from robust_jax.objectives import CrossEntropy, JensenShannon, cross_entropy, jensen_shannon, smooth_labels
+from robust_jax.objectives import (
+    CrossEntropy,
+    Dign,
+    JensenShannon,
+    cross_entropy,
+    jensen_shannon,
+    kl_to_views,
+    smooth_labels,
+)
 from robust_jax.types import Batch, Output
 
 
@@ -107,3 +115,36 @@ def test_consistency_is_cross_entropy_and_the_divergence_of_views(problem):
 def test_consistency_refuses_bad_numbers(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         JensenShannon(Brighter(), **fields)
+
+
+def test_divergence_to_views_equals_scipy():
+    logits = jax.random.normal(jax.random.key(3), (4, 20, 6)) * 3
+    probs = np.asarray(jax.nn.softmax(logits), np.float64)
+    expected = np.mean([scipy.stats.entropy(probs[0], other, axis=-1) for other in probs[1:]], axis=0)
+    np.testing.assert_allclose(kl_to_views(logits), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_noise_of_many_strengths(problem):
+    keys = jax.random.split(jax.random.key(2), 4000)
+    noise = np.asarray(jax.vmap(Dign(sigma=0.3).add_noise, (0, None))(keys, jnp.zeros((4, 4, 4))))
+    sigmas = np.sqrt(np.mean(noise**2, axis=(1, 2, 3)))
+    np.testing.assert_allclose(np.mean(sigmas**2), 0.03, rtol=0.06)
+    assert scipy.stats.kstest(noise[:, 0, 0, 0] / sigmas, "norm").pvalue > 1e-3
+    params, batch = problem
+    mask = jnp.arange(12) < 7
+    batch = batch._replace(mask=mask)
+    run = lambda objective: jax.jit(lambda b: objective(jax.random.key(1), linear_forward, params, b))(batch)  # noqa: E731
+    plain, _ = CrossEntropy()(None, linear_forward, params, batch)
+    loss, aux = run(Dign(sigma=0.3, weight=2.0, augmentation=Brighter(), augmentation_weight=5.0))
+    parts = aux.scalars
+    np.testing.assert_allclose(parts["cross_entropy"], plain, rtol=1e-6)
+    np.testing.assert_allclose(loss, plain + 2 * parts["kl_noise"] + 5 * parts["jensen_shannon"], rtol=1e-6)
+    assert min(parts["kl_noise"], parts["jensen_shannon"]) > 1e-4
+    for neutral in (Dign(weight=0.0), Dign(sigma=0.0)):
+        np.testing.assert_allclose(run(neutral)[0], plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{"sigma": -0.1}, {"num_draws": 0}, {"weight": -1.0}, {"augmentation_weight": -1.0}])
+def test_noise_refuses_bad_numbers(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Dign(**fields)

@@ -2,14 +2,17 @@
 
 from robust_jax.objectives.cross_entropy import CrossEntropy, cross_entropy, masked_mean, smooth_labels
 from robust_jax.objectives.denoising import Denoising
+from robust_jax.objectives.dign import Dign, kl_to_views
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
 
 __all__ = [
     "CrossEntropy",
     "Denoising",
+    "Dign",
     "JensenShannon",
     "cross_entropy",
     "jensen_shannon",
+    "kl_to_views",
     "masked_mean",
     "smooth_labels",
 ]

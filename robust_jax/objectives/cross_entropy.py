@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_fraction
-from robust_jax.types import Aux, Batch, Forward, Labels, PRNGKey
+from robust_jax.types import Aux, Batch, Forward, Labels, Output, PRNGKey
 
 
 def smooth_labels(labels: Labels, num_classes: int, *, smoothing: float = 0.0) -> Float[Array, "b k"]:
@@ -35,6 +35,17 @@ def masked_mean(values: Float[Array, "b"], mask: Bool[Array, "b"]) -> Float[Arra
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
 
 
+def classification_scalars(
+    logits: Float[Array, "b k"], targets: Float[Array, "b k"], batch: Batch, output: Output
+) -> dict[str, Float[Array, ""]]:
+    """What is logged of every classifier: the accuracy, and the means of the network's extras."""
+    correct = logits.argmax(axis=-1) == targets.argmax(axis=-1)
+    return {
+        "accuracy": masked_mean(correct, batch.mask),
+        **{name: value.mean() for name, value in output.aux.items()},
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy:
     """Mean cross-entropy over the batch, on hard or soft labels.
@@ -53,6 +64,4 @@ class CrossEntropy:
         output, model_state = forward(params, batch.image, key=key, train=True)
         targets = smooth_labels(batch.label, output.logits.shape[-1], smoothing=self.label_smoothing)
         loss = masked_mean(cross_entropy(output.logits, targets), batch.mask)
-        correct = output.logits.argmax(axis=-1) == targets.argmax(axis=-1)
-        extras = {name: value.mean() for name, value in output.aux.items()}
-        return loss, Aux(model_state, {"accuracy": masked_mean(correct, batch.mask), **extras})
+        return loss, Aux(model_state, classification_scalars(output.logits, targets, batch, output))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
 from robust_jax.core.keys import example_keys
-from robust_jax.objectives.cross_entropy import cross_entropy, masked_mean, smooth_labels
+from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
 from robust_jax.types import Augmentation, Aux, Batch, Forward, PRNGKey
 
 LEAST = 1e-7
@@ -67,7 +67,6 @@ class JensenShannon:
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
         fit = masked_mean(cross_entropy(logits[0], targets), batch.mask)
         divergence = masked_mean(jensen_shannon(logits), batch.mask)
-        correct = logits[0].argmax(axis=-1) == targets.argmax(axis=-1)
-        scalars = {"accuracy": masked_mean(correct, batch.mask), "cross_entropy": fit, "jensen_shannon": divergence}
-        extras = {name: value.mean() for name, value in output.aux.items()}
-        return fit + self.weight * divergence, Aux(model_state, {**scalars, **extras})
+        scalars = classification_scalars(logits[0], targets, batch, output)
+        scalars |= {"cross_entropy": fit, "jensen_shannon": divergence}
+        return fit + self.weight * divergence, Aux(model_state, scalars)
