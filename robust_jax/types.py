@@ -67,10 +67,19 @@ class Mixer(Protocol):
 
 
 class Forward(Protocol):
-    """A network as a pure function of its parameters; the running state it read is closed over."""
+    """A network as a pure function of its parameters; the running state it read is closed over.
+
+    In training, examples marked as ``noise`` have batch statistics of their own.
+    """
 
     def __call__(
-        self, params: PyTree, images: Images, *, key: PRNGKey | None = None, train: bool = True
+        self,
+        params: PyTree,
+        images: Images,
+        *,
+        key: PRNGKey | None = None,
+        train: bool = True,
+        noise: Bool[Array, "b"] | None = None,
     ) -> tuple[Output, PyTree]: ...
 
 

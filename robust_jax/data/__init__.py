@@ -6,6 +6,7 @@ from robust_jax.data.corrupted import CorruptedArrays, CorruptedFolders, Corrupt
 from robust_jax.data.digits import Digits
 from robust_jax.data.evaluation import Evaluation, evaluation
 from robust_jax.data.folder import ClassFolder, ImageFolder
+from robust_jax.data.long_tailed import LongTailed, Oversampled, long_tailed_counts
 from robust_jax.data.order import epoch_order
 from robust_jax.data.pipeline import train_feed
 from robust_jax.data.resized import Resized
@@ -21,12 +22,15 @@ __all__ = [
     "Digits",
     "Evaluation",
     "ImageFolder",
+    "LongTailed",
     "Npz",
+    "Oversampled",
     "Resized",
     "Source",
     "Tfds",
     "epoch_order",
     "evaluation",
+    "long_tailed_counts",
     "map_classes",
     "train_feed",
 ]

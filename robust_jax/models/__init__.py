@@ -14,6 +14,7 @@ from robust_jax.models.equalised import Equalised
 from robust_jax.models.mlp_mixer import MlpMixer
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
+from robust_jax.models.routing import routed_batch_norm
 from robust_jax.models.vit import ViT
 from robust_jax.models.weights import WeightsReport, inspect_weights, load_weights
 from robust_jax.models.wide_resnet import WideResNet
@@ -40,4 +41,5 @@ __all__ = [
     "resnet18",
     "resnet34",
     "resnet50",
+    "routed_batch_norm",
 ]

@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
+from robust_jax.models.routing import routed_batch_norm
 from robust_jax.types import Forward, Images, Output, PRNGKey
 
 Variables = dict[str, Any]
@@ -50,24 +51,32 @@ _init_compiled_quickly = jax.jit(
 
 
 def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
-    """``forward(params, images, *, key=None, train=True) -> (Output, new model state)``, reading ``model_state``.
+    """``forward(params, images, *, key=None, train=True, noise=None) -> (Output, new model state)``.
 
-    In training, batch statistics are those of the batch and the new state holds the updated running ones; the key is
-    needed by models with dropout. With ``train=False`` the network is deterministic and the state stays as it is.
+    It reads ``model_state``. In training, batch statistics are those of the batch and the new state holds the updated
+    running ones; the key is needed by models with dropout. Examples marked by ``noise`` have statistics of their own,
+    see :func:`~robust_jax.models.routed_batch_norm`. With ``train=False`` the network is deterministic and the state
+    stays as it is.
 
     Raises:
         ValueError: when called in training without a key that the model needs.
     """
 
     def forward(
-        params: PyTree, images: Images, *, key: PRNGKey | None = None, train: bool = True
+        params: PyTree,
+        images: Images,
+        *,
+        key: PRNGKey | None = None,
+        train: bool = True,
+        noise: Bool[Array, "b"] | None = None,
     ) -> tuple[Output, Variables]:
         variables = {"params": params, **model_state}
         if not train:
             return model.apply(variables, images, train=False), model_state
         rngs = {} if key is None else {"dropout": key}
         try:
-            output, new_state = model.apply(variables, images, train=True, rngs=rngs, mutable=list(model_state))
+            with routed_batch_norm(noise):
+                output, new_state = model.apply(variables, images, train=True, rngs=rngs, mutable=list(model_state))
         except flax.errors.InvalidRngError as error:
             raise ValueError(f"{type(model).__name__} is random in training: expected a key, got key=None.") from error
         return output, dict(new_state)

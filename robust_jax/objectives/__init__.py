@@ -4,12 +4,14 @@ from robust_jax.objectives.cross_entropy import CrossEntropy, cross_entropy, mas
 from robust_jax.objectives.denoising import Denoising
 from robust_jax.objectives.dign import Dign, kl_to_views
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
+from robust_jax.objectives.pure_noise import PureNoise
 
 __all__ = [
     "CrossEntropy",
     "Denoising",
     "Dign",
     "JensenShannon",
+    "PureNoise",
     "cross_entropy",
     "jensen_shannon",
     "kl_to_views",
