@@ -28,10 +28,10 @@ def test_every_architecture_learns(architectures, network, precision, tmp_path):
     assert error.value < 0.25, "chance is 0.9"
 
 
-def test_random_lp_smoke_reaches_the_table(repository, tmp_path):
+def test_random_lp_smoke_reaches_the_table(repository, on_two_devices, tmp_path):
     runs = load_experiment_file(repository / "experiments" / "random_lp.py").runs("smoke")
     assert next(iter(runs)) == "standard"
-    rows = run_experiment("standard", runs["standard"], tmp_path)
+    rows = run_experiment("standard", on_two_devices(runs["standard"]), tmp_path)
     summaries = {row.metric: row.value for row in rows if row.case in ("all", "imperceptible")}
     assert 0 < summaries["mCE_Lp"] < 0.5
     assert "iCE" in summaries
