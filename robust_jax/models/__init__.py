@@ -11,6 +11,7 @@ from robust_jax.models.apply import (
 )
 from robust_jax.models.dncnn import DnCNN
 from robust_jax.models.equalised import Equalised
+from robust_jax.models.frequency_dropout import FrequencyDropout, FrequencyDropped
 from robust_jax.models.mlp_mixer import MlpMixer
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
@@ -24,6 +25,8 @@ __all__ = [
     "ApplyOutput",
     "DnCNN",
     "Equalised",
+    "FrequencyDropout",
+    "FrequencyDropped",
     "MlpMixer",
     "ODENet",
     "ResNet",
