@@ -9,6 +9,7 @@ from robust_jax.models.apply import (
     outputs_fn,
     predictor,
 )
+from robust_jax.models.aug_net import AugNet
 from robust_jax.models.dncnn import DnCNN
 from robust_jax.models.equalised import Equalised
 from robust_jax.models.frequency_dropout import FrequencyDropout, FrequencyDropped
@@ -23,6 +24,7 @@ from robust_jax.models.wide_resnet import WideResNet
 __all__ = [
     "Apply",
     "ApplyOutput",
+    "AugNet",
     "DnCNN",
     "Equalised",
     "FrequencyDropout",

@@ -3,6 +3,7 @@
 from robust_jax.objectives.cross_entropy import CrossEntropy, cross_entropy, masked_mean, smooth_labels
 from robust_jax.objectives.denoising import Denoising
 from robust_jax.objectives.dign import Dign, kl_to_views
+from robust_jax.objectives.invariance import Invariance
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
 from robust_jax.objectives.pure_noise import PureNoise
 
@@ -10,6 +11,7 @@ __all__ = [
     "CrossEntropy",
     "Denoising",
     "Dign",
+    "Invariance",
     "JensenShannon",
     "PureNoise",
     "cross_entropy",
