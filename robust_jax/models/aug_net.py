@@ -82,11 +82,12 @@ class AugNet(nn.Module):
             check_choice("operation", name, OPERATIONS)
         for name in ("num_layers", "num_copies", "temperature", "initial_range"):
             check_positive(name, getattr(self, name))
+        if self.dtype is not None:
+            self.network = self.network.clone(dtype=self.dtype)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Output:
-        network = self.network if self.dtype is None else self.network.clone(dtype=self.dtype, parent=self, name="network")
         shape = (self.num_layers, len(self.operations))
         raw_ranges = self.param("ranges", nn.initializers.constant(self.initial_range), shape)
         raw_weights = self.param("weights", nn.initializers.zeros_init(), shape)
@@ -96,12 +97,14 @@ class AugNet(nn.Module):
         invariance = jnp.broadcast_to(jnp.linalg.norm(ranges * weights), (images.shape[0],))
         if train:
             keys = jax.random.split(self.make_rng("dropout"), images.shape[0])
-            output = network(jax.vmap(lambda key, x: self._mixed(key, x, ranges, weights))(keys, images), train=True)
+            output = self.network(
+                jax.vmap(lambda key, x: self._mixed(key, x, ranges, weights))(keys, images), train=True
+            )
             return output._replace(aux={**output.aux, "invariance": invariance})
         # Copies as one batch, so that the network is compiled once.
         keys = jax.random.split(jax.random.key(0), self.num_copies)
         drawn = jax.vmap(lambda key: jax.vmap(lambda x: self._drawn(key, x, ranges, weights))(images))(keys)
-        output = network(drawn.reshape(-1, *images.shape[1:]), train=False)
+        output = self.network(drawn.reshape(-1, *images.shape[1:]), train=False)
         logits = jax.nn.log_softmax(output.logits).reshape(self.num_copies, images.shape[0], -1).mean(axis=0)
         features = output.features.reshape(self.num_copies, *images.shape[:1], -1).mean(axis=0)
         return Output(logits, features, {"invariance": invariance})
