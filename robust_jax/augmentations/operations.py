@@ -1,7 +1,8 @@
 """The operations that augmentation policies choose from, by number and with a value that may be traced.
 
-Which one is applied differs between images, so :func:`operate` takes a number, and the operations have few forms: all
-geometric ones are one warp by one matrix. Under ``jax.vmap`` every form is computed and one is kept.
+Which one is applied differs between images, so :func:`operate` takes a number, and the operations have few forms:
+shears and translations move rows along themselves, or columns. Under ``jax.vmap`` on an accelerator every form is
+computed and one is kept.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from jaxtyping import Array, Float, Int
 from robust_jax.core.checks import check_choice
 from robust_jax.core.loops import one_by_one
 from robust_jax.images import enhance, geometry
-from robust_jax.images.packed import MAX_CHANNELS, warp_levels
 from robust_jax.images.quantise import quantise
 from robust_jax.types import Image
 
-GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+GEOMETRIC = ("shear_x", "translate_x", "shear_y", "translate_y", "rotate")
 """What a value means: the slope of a shear, a share of the side, degrees against the clock as it is seen. Positive
 shears and translations move the picture to the left, or up."""
 FACTORS = {
@@ -73,46 +73,38 @@ def operate(
         ValueError: if the interpolation is unknown; the nearest is named.
     """
     check_choice("interpolation", interpolation, INTERPOLATIONS)
+    settings = {"order": INTERPOLATIONS.index(interpolation), "fill": fill}
+    along_x, along_y = (partial(_slide, axis=axis, **settings) for axis in (1, 0))
     branches = (
-        partial(_move, order=INTERPOLATIONS.index(interpolation), fill=fill),
+        *(along_x, along_y, partial(_rotate, **settings)),
         *(lambda number, value, image, function=function: function(image, value) for function in TONAL.values()),
         *(lambda number, value, image, function=function: function(image) for function in WITHOUT_VALUE.values()),
     )
 
     def apply(number: Int[Array, ""], value: Float[Array, ""], image: Image) -> Image:
-        return jax.lax.switch(jnp.maximum(number - len(GEOMETRIC) + 1, 0), branches, number, value, image)
+        # The first four are two pairs.
+        branch = jnp.where(number < 4, number // 2, number - 2)
+        return jax.lax.switch(branch, branches, number, value, image)
 
     return one_by_one(apply)(jnp.asarray(number), jnp.asarray(value, image.dtype), image)
 
 
-def _move(number: Int[Array, ""], value: Float[Array, ""], image: Image, *, order: int, fill: float) -> Image:
-    height, width, _ = image.shape
-    corner = (-0.5, -0.5)
-    matrices = (
-        geometry.linear((1, value), (0, 1), centre=corner),
-        geometry.linear((1, 0), (value, 1), centre=corner),
-        geometry.translation(-value * width, 0),
-        geometry.translation(0, -value * height),
-        geometry.rotation(-value, centre=geometry.image_centre(image.shape)),
-    )
-    return _warp(jnp.stack(matrices)[number], image, order, fill)
+def _slide(
+    number: Int[Array, ""], value: Float[Array, ""], image: Image, *, axis: int, order: int, fill: float
+) -> Image:
+    """A shear or a translation, rows along themselves or columns."""
+    lines, size = image.shape[1 - axis], image.shape[axis]
+    sheared = number == operation_number("shear_x" if axis == 1 else "shear_y")
+    shifts = value * jnp.where(sheared, jnp.arange(lines) + 0.5, size)
+    return _cut_off(geometry.slide(image, shifts, axis=axis, order=order, cval=fill))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _warp(matrix: geometry.Matrix, image: Image, order: int, fill: float) -> Image:
-    if image.shape[-1] > MAX_CHANNELS:
-        return _warp_smoothly(matrix, image, order=order, fill=fill)
-    # Pillow's interpolation cuts off.
-    return quantise(warp_levels(image, matrix, order=order, cval=fill), "trunc_u8")
+def _rotate(number: Int[Array, ""], value: Float[Array, ""], image: Image, *, order: int, fill: float) -> Image:
+    del number
+    matrix = geometry.rotation(-value, centre=geometry.image_centre(image.shape))
+    return _cut_off(geometry.warp(image, matrix, order=order, mode=geometry.OUTLINE, cval=fill))
 
 
-def _warp_smoothly(matrix: geometry.Matrix, image: Image, *, order: int, fill: float) -> Image:
-    """The same, more slowly and with a gradient."""
-    return quantise(geometry.warp(image, matrix, order=order, mode=geometry.OUTLINE, cval=fill), "trunc_u8")
-
-
-def _warp_pullback(order: int, fill: float, saved: tuple[geometry.Matrix, Image], cotangent: Image):
-    return jax.vjp(partial(_warp_smoothly, order=order, fill=fill), *saved)[1](cotangent)
-
-
-_warp.defvjp(lambda matrix, image, order, fill: (_warp(matrix, image, order, fill), (matrix, image)), _warp_pullback)
+def _cut_off(image: Image) -> Image:
+    """To whole levels, as Pillow's interpolation does."""
+    return quantise(image, "trunc_u8")

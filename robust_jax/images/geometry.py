@@ -71,6 +71,44 @@ def rotate_translate(
     return warp(image, compose(turn, translation(dx, dy)), mode=border)
 
 
+def slide(
+    image: Float[Array, "h w c"], shifts: Float[Array, "n"], *, axis: int, order: int = 1, cval: float = 0.0
+) -> Float[Array, "h w c"]:
+    """Each row (axis 1) or column (axis 0) read along itself from further on, as :func:`warp` with mode ``outline``.
+
+    Several times faster than a warp, which interpolates in both directions.
+
+    Args:
+        image: the image.
+        shifts: how many pixels further each row or column reads.
+        axis: along which they move.
+        order: 0, the nearest pixel; 1, linear.
+        cval: beyond the border.
+    """
+    size = image.shape[axis]
+    along, across = jnp.arange(size, dtype=jnp.float32), jnp.arange(image.shape[1 - axis])
+    if axis == 0:
+        positions, lines = along[:, None] + shifts[None], across[None]
+    else:
+        positions, lines = along[None] + shifts[:, None], across[:, None]
+    inside = inside_outline(positions, size)
+    positions = jnp.clip(positions, -1, size)
+    pixels = image.reshape(-1, image.shape[-1])
+
+    def pixel(position: Float[Array, "h w"]) -> Float[Array, "h w c"]:
+        index = jnp.clip(position, 0, size - 1).astype(jnp.int32)
+        index = index * image.shape[1] + lines if axis == 0 else lines * image.shape[1] + index
+        return pixels.at[index].get(mode="promise_in_bounds")
+
+    if order == 0:
+        values = pixel(jnp.floor(positions + 0.5))
+    else:
+        first = jnp.floor(positions)
+        weight = (positions - first)[..., None]
+        values = pixel(first) * (1 - weight) + pixel(first + 1) * weight
+    return jnp.where(inside[..., None], values, cval)
+
+
 def read(
     image: Float[Array, "h w c"],
     rows: Float[Array, "*n"],
