@@ -203,3 +203,23 @@ def test_missing_files_are_named(tmp_path):
     np.savez(tmp_path / "set.npz", images=IMAGES)
     with pytest.raises(ValueError, match="has no array 'train_images"):
         data.Npz(str(tmp_path / "set.npz")).load("train")
+
+
+def test_turned():
+    plain = data.Digits().load("test")
+    turned = data.Turned(data.Digits(), degrees=20.0, directions=4, label="direction").load("test")
+    assert turned.class_names == ("0°", "90°", "180°", "270°")
+    directions = [turned[i][1] for i in range(360)]
+    assert min(np.bincount(directions, minlength=4)) > 60
+    assert turned[5][1] == turned[5][1]
+    np.testing.assert_array_equal(turned[5][0], turned[5][0])
+    exact = data.Turned(data.Digits(), directions=4).load("test")
+    for i in range(40):
+        image, label = exact[i]
+        assert label == plain[i][1]
+        assert any(np.array_equal(image, np.rot90(plain[i][0], k)) for k in range(4))
+    angle_free = data.Turned(data.Digits()).load("train")
+    np.testing.assert_array_equal(angle_free.decode()[0], data.Digits().load("train").decode()[0])
+    for fields in ({"degrees": -1.0}, {"directions": 0}, {"label": "clas"}):
+        with pytest.raises(ValueError, match=next(iter(fields))):
+            data.Turned(data.Digits(), **fields)

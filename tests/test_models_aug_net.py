@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_jax import config, models
+from robust_jax import config, data, models, suites
+from robust_jax.core.mesh import data_mesh
 from robust_jax.models.aug_net import OPERATIONS
 from robust_jax.objectives import CrossEntropy, Invariance
 from robust_jax.types import Batch
@@ -121,3 +122,20 @@ def test_reward_needs_a_network_that_tells():
     batch = Batch(IMAGES, jnp.arange(5) % 3, jnp.ones(5, bool), jnp.arange(5))
     with pytest.raises(ValueError, match="tells its invariance"):
         Invariance()(KEY, models.forward_fn(NETWORK, state), params, batch)
+
+
+def test_what_was_learned_is_told():
+    model = models.AugNet(NETWORK, operations=("rotate", "brightness"), num_layers=2)
+    params, state = models.init(model, KEY, (12, 12, 3))
+    params = {**params, "ranges": jnp.array([[0.1, 0.2], [1.5, 0.4]]), "weights": jnp.array([[0.0, 1.0], [0.0, 0.0]])}
+    images = np.uint8(255 * np.asarray(IMAGES))
+    source = data.Arrays(test=(images, np.arange(5) % 3), name="toy").load("test")
+    evaluation = data.evaluation(source, batch_size=5, mesh=data_mesh(jax.devices()[:1]))
+    tell = lambda predictor: list(suites.LearnedRanges().rows(KEY, predictor, evaluation))  # noqa: E731
+    found = {(row.case, row.metric): row.value for row in tell(models.predictor(model, {"params": params, **state}))}
+    ranges = {case: value for (case, metric), value in found.items() if metric == "range"}
+    np.testing.assert_allclose(
+        [ranges[c] for c in ("rotate", "brightness", "rotate 2", "brightness 2")], [0.1, 0.2, 1, 0.4]
+    )
+    np.testing.assert_allclose(found["brightness", "weight"], np.e / (1 + np.e), rtol=1e-5)
+    assert tell(models.predictor(NETWORK, {"params": params["network"]})) == []

@@ -12,6 +12,7 @@ from robust_jax.data.pipeline import train_feed
 from robust_jax.data.resized import Resized
 from robust_jax.data.source import Source
 from robust_jax.data.tfds import Tfds
+from robust_jax.data.turned import Turned
 
 __all__ = [
     "Arrays",
@@ -28,6 +29,7 @@ __all__ = [
     "Resized",
     "Source",
     "Tfds",
+    "Turned",
     "epoch_order",
     "evaluation",
     "long_tailed_counts",

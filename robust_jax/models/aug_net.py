@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.images import geometry
@@ -91,9 +91,7 @@ class AugNet(nn.Module):
         shape = (self.num_layers, len(self.operations))
         raw_ranges = self.param("ranges", nn.initializers.constant(self.initial_range), shape)
         raw_weights = self.param("weights", nn.initializers.zeros_init(), shape)
-        # Clipped, with a gradient that can lead back.
-        ranges = raw_ranges + jax.lax.stop_gradient(jnp.clip(raw_ranges, 0, 1) - raw_ranges)
-        weights = jax.nn.softmax(raw_weights / self.temperature, axis=-1)
+        ranges, weights = self.learned({"ranges": raw_ranges, "weights": raw_weights})
         invariance = jnp.broadcast_to(jnp.linalg.norm(ranges * weights), (images.shape[0],))
         if train:
             keys = jax.random.split(self.make_rng("dropout"), images.shape[0])
@@ -108,6 +106,13 @@ class AugNet(nn.Module):
         logits = jax.nn.log_softmax(output.logits).reshape(self.num_copies, images.shape[0], -1).mean(axis=0)
         features = output.features.reshape(self.num_copies, *images.shape[:1], -1).mean(axis=0)
         return Output(logits, features, {"invariance": invariance})
+
+    def learned(self, params: PyTree) -> tuple[Float[Array, "layers operations"], Float[Array, "layers operations"]]:
+        """Ranges μ and weights w of some parameters."""
+        raw = params["ranges"]
+        # Clipped, with a gradient that can lead back.
+        ranges = raw + jax.lax.stop_gradient(jnp.clip(raw, 0, 1) - raw)
+        return ranges, jax.nn.softmax(params["weights"] / self.temperature, axis=-1)
 
     def _mixed(self, key: PRNGKey, image: Image, ranges: Array, weights: Array) -> Image:
         strengths = ranges * jax.random.uniform(key, ranges.shape, minval=-1.0)

@@ -63,6 +63,10 @@ COLUMNS = (
     ),
     Column("translation error %", "translation", "all", "mean_error", 100, 2),
     Column("−consistency %", "translation", "all", "mean_consistency", -100, 2),
+    *(
+        Column(f"−range of {name}", "learned_ranges", name, "range", -1, 3)
+        for name in ("rotate", "translate_x", "translate_y")
+    ),
     Column("−PSNR dB", "denoising", "denoised", "psnr", -1, 2),
     Column("−PSNR random dB", "denoising", "random", "psnr", -1, 2),
     Column("−PSNR ObsAtk dB", "denoising", "ObsAtk", "psnr", -1, 2),

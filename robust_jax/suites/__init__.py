@@ -11,6 +11,7 @@ from robust_jax.suites.corruptions_bar import CorruptionsBar
 from robust_jax.suites.denoising import Denoising
 from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.interventions import Interventions
+from robust_jax.suites.learned_ranges import LearnedRanges
 from robust_jax.suites.natural_shift import NaturalShift
 from robust_jax.suites.perturbations import Perturbations
 from robust_jax.suites.published_corruptions import PublishedCorruptions
@@ -32,6 +33,7 @@ __all__ = [
     "CorruptionsBar",
     "Denoising",
     "Interventions",
+    "LearnedRanges",
     "NaturalShift",
     "Perturbations",
     "PublishedCorruptions",
