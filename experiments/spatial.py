@@ -38,12 +38,12 @@ def defences() -> dict[str, Any]:
     return {"standard": augmentations.Identity(), "augmented": augmentations.RotateTranslate()}
 
 
-def evaluation(grid_of_votes: tuple[int, ...] | None = None, **kwargs: Any) -> dict[str, Any]:
+def evaluation(grid_of_votes: tuple[int, ...] | None = None, *, votes: int = 10, **kwargs: Any) -> dict[str, Any]:
     """The suites; a grid of votes takes ten times as long as a grid."""
     return {
         "clean": suites.Clean(),
         "spatial": suites.Spatial(**kwargs),
-        "votes": suites.Spatial(**{**kwargs, "grid": grid_of_votes, "first_order_steps": 0, "votes": 10}),
+        "votes": suites.Spatial(**{**kwargs, "grid": grid_of_votes, "first_order_steps": 0, "votes": votes}),
     }
 
 
@@ -52,12 +52,12 @@ def smoke() -> dict[str, train.Experiment]:
     return {
         name: train.Experiment(
             data=data.Digits(),
-            model=models.WideResNet(depth=10, width=1),
+            model=models.ResNet(stage_sizes=(1, 1), width=8),
             augmentation=noise,
             optimiser=train.Sgd(learning_rate=0.1, nesterov=True),
             epochs=4,
             batch_size=64,
-            suites=evaluation(grid=(3, 3, 5), first_order_steps=4),
+            suites=evaluation(grid=(3, 3, 5), first_order_steps=4, votes=3),
         )
         for name, noise in defences().items()
     }

@@ -53,7 +53,7 @@ def smoke() -> dict[str, train.Experiment]:
     return {
         name: train.Experiment(
             data=data.Digits(),
-            model=models.WideResNet(depth=10, width=1),
+            model=models.ResNet(stage_sizes=(1, 1), width=8),
             optimiser=train.Sgd(learning_rate=0.1, nesterov=True),
             epochs=4,
             batch_size=64,

@@ -22,6 +22,8 @@ DETERMINISTIC = (
 NAMES = (*corruptions.COMMON, *corruptions.EXTRA)
 SEVERITIES = corruptions.SEVERITIES
 NUM_IMAGES = 500
+# The network takes most of the time.
+CLASSIFIED = (1, 3, 5)
 # Of ours that the original's one draw is compared with, the mean; its accuracies differ most between draws.
 NUM_DRAWS = {"elastic_transform": 2}
 # The published table's one draw is 4 points from the mean of the law it is drawn from: by the original's steps, four
@@ -54,21 +56,27 @@ def classify(shared_data):
 
 @pytest.fixture(scope="module")
 def cells(photographs, classify, shared_data):
-    """Accuracy, mean absolute difference and PSNR of every corruption and severity, ``[19, 5, 3]``."""
+    """Accuracy (of some severities), mean absolute difference and PSNR of every corruption, ``[19, 5, 3]``."""
     pixels, labels = photographs
     images = jnp.asarray(pixels / np.float32(255))
 
     @jax.jit
-    def measure(damaged):
+    def distances(damaged):
         difference = jnp.abs(damaged - images)
         psnr = -10 * jnp.log10(jnp.mean(difference**2, axis=(1, 2, 3)))
-        return jnp.stack([jnp.mean(classify(damaged) == labels), 255 * jnp.mean(difference), jnp.mean(psnr)])
+        return 255 * jnp.mean(difference), jnp.mean(psnr)
+
+    def measure(damaged, severity):
+        accuracy = jnp.mean(classify(damaged) == labels) if severity in CLASSIFIED else np.nan
+        return np.array([accuracy, *distances(damaged)])
 
     def cell(name, severity):
         fields = {"textures": str(shared_data / "frost")} if name == "frost" else {}
         return np.mean(
             [
-                measure(corruptions.corrupt_batch(keys_of(name, severity, draw), images, name, severity, **fields))
+                measure(
+                    corruptions.corrupt_batch(keys_of(name, severity, draw), images, name, severity, **fields), severity
+                )
                 for draw in range(NUM_DRAWS.get(name, 1))
             ],
             axis=0,
@@ -143,20 +151,20 @@ def test_statistics_of_the_original(cells, published, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_accuracy_as_under_the_original(cells, published, name):
-    gap = 100 * (cells - published)[NAMES.index(name), :, 0]
+    gap = 100 * (cells - published)[NAMES.index(name), np.array(CLASSIFIED) - 1, 0]
     assert np.abs(gap).max() <= 4
     assert abs(gap.mean()) <= 2
 
 
 def test_mean_accuracy_as_under_the_original(cells, published):
     assert cells.shape[:2] == (19, 5)
-    assert abs(100 * (cells - published)[..., 0].mean()) <= 0.7
+    assert abs(100 * np.nanmean((cells - published)[..., 0])) <= 0.7
 
 
 def test_crystals_are_as_hard_as_photographs_of_frost(photographs, classify, published):
     pixels, labels = photographs
     images = jnp.asarray(pixels / np.float32(255))
-    for severity in SEVERITIES:
+    for severity in CLASSIFIED:
         damaged = corruptions.corrupt_batch(keys_of("frost", severity, 0), images, "frost", severity)
         accuracy, difference, _ = published[NAMES.index("frost"), severity - 1]
         np.testing.assert_allclose(differences(damaged, pixels).mean(), difference, rtol=0.1)

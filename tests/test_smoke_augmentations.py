@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("optimised")
     [
         ("augmix", "augmix_jsd", {"mean error %"}),
         ("augnet", "turned_augnet", {"−range of rotate"}),
-        ("dign", "dign_augmix", {"mean error %"}),
+        ("dign", "dign", {"mean error %"}),
         ("frequency_dropout", "frequency_dropout", {"mean error %"}),
         ("mixing", "cutmix", {"mean error %"}),
         ("prime", "prime", {"mean error %"}),

@@ -10,7 +10,7 @@ NETWORKS = {
     "wide_resnet": (models.WideResNet(depth=10, width=1, dropout=0.1), 6),
     "resnet": (models.ResNet(stage_sizes=(1, 1), width=16, variant="preact", norm="group"), 6),
     "vit": (models.ViT(patch_size=2, width=32, depth=2, heads=2, stochastic_depth=0.1), 8),
-    "ode_net": (models.ODENet(width=16, downsamplings=1, num_steps=2), 12),
+    "ode_net": (models.ODENet(width=16, downsamplings=1, num_steps=1), 10),
 }
 
 
