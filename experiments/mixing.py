@@ -2,8 +2,8 @@
 
 All runs share everything but what is done to the training images after the crop and the flip: Mixup (Zhang et al.,
 2018), CutMix (Yun et al., 2019), Cutout (DeVries & Taylor, 2017), random erasing (Zhong et al., 2017), patches of
-Gaussian noise (Lopes et al., 2019), AutoAugment (Cubuk et al., 2019), RandAugment (Cubuk et al., 2020) and
-TrivialAugment (Müller & Hutter, 2021).
+Gaussian noise (Lopes et al., 2019), AutoAugment (Cubuk et al., 2019), RandAugment (Cubuk et al., 2020), TrivialAugment
+(Müller & Hutter, 2021); and NoisyMix (Lim et al., 2022), pairs of AugMix's views mixed in hidden layers with noise.
 
 At `small` scale every run trains a published CIFAR-10 ResNet-20 on for one pass over 8,000 images and is tested on
 300; at `paper` scale it starts from nothing.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from robust_jax import augmentations, data, models, suites, train
+from robust_jax import augmentations, data, models, objectives, suites, train
 from robust_jax.types import Paper, Scale
 
 PAPER = Paper(
@@ -31,8 +31,12 @@ def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
     return {"smoke": smoke, "small": small, "paper": paper}[scale]()
 
 
-def recipes(usual: tuple[Any, ...] = (), *, patch: int = 25, hole: int = 16) -> dict[str, dict[str, Any]]:
-    """Augmentation and mixers of each run; ``usual`` comes first in all of them."""
+def recipes(usual: tuple[Any, ...] = (), *, blocks: int, patch: int = 25, hole: int = 16) -> dict[str, dict[str, Any]]:
+    """Augmentation, mixers and objective of each run; ``usual`` comes first in all of them.
+
+    A network has three stages of ``blocks``, after each of which NoisyMix may mix.
+    """
+    layers = tuple(f"stage{stage}_block{blocks}" for stage in (1, 2, 3))
     steps = {
         "standard": augmentations.Identity(),
         "cutout": augmentations.Cutout(size=hole),
@@ -45,7 +49,8 @@ def recipes(usual: tuple[Any, ...] = (), *, patch: int = 25, hole: int = 16) -> 
     mixers = {"mixup": augmentations.Mixup(), "cutmix": augmentations.CutMix(probability=0.5)}
     single = {name: {"augmentation": augmentations.Chain((*usual, step))} for name, step in steps.items()}
     pairs = {name: {"augmentation": augmentations.Chain(usual), "mixers": (mixer,)} for name, mixer in mixers.items()}
-    return {**single, **pairs}
+    noisy = objectives.NoisyMix(layers=layers, augmentation=augmentations.AugMix())
+    return {**single, **pairs, "noisymix": {"augmentation": augmentations.Chain(usual), "objective": noisy}}
 
 
 def evaluation(names: tuple[str, ...] = ("all",), *, lp: bool = True, **kwargs: Any) -> dict[str, Any]:
@@ -65,8 +70,8 @@ def smoke() -> dict[str, train.Experiment]:
             suites=evaluation(("gaussian_blur", "contrast"), severities=(1, 3, 5), lp=False),
             **recipe,
         )
-        for name, recipe in recipes(patch=6, hole=4).items()
-        if name in ("standard", "mixup", "cutmix", "cutout")
+        for name, recipe in recipes(blocks=1, patch=6, hole=4).items()
+        if name in ("standard", "mixup", "cutmix", "noisymix")
     }
 
 
@@ -86,7 +91,7 @@ def small() -> dict[str, train.Experiment]:
             suites=evaluation(severities=(1, 3, 5)),
             **recipe,
         )
-        for name, recipe in recipes(usual).items()
+        for name, recipe in recipes(usual, blocks=3).items()
         if name in ("standard", "mixup", "cutmix", "patch_gaussian", "rand_augment", "trivial_augment")
     }
 
@@ -107,5 +112,5 @@ def paper() -> dict[str, train.Experiment]:
             **recipe,
         )
         for dataset, num_classes in (("cifar10", 10), ("cifar100", 100))
-        for name, recipe in recipes(usual).items()
+        for name, recipe in recipes(usual, blocks=4).items()
     }

@@ -66,10 +66,15 @@ class Mixer(Protocol):
     def __call__(self, key: PRNGKey, batch: Batch) -> Batch: ...
 
 
+HiddenFn = Callable[[str, Array], Array]
+"""``(name, maps) -> maps``: changes what a submodule of a network returns, by the submodule's name."""
+
+
 class Forward(Protocol):
     """A network as a pure function of its parameters; the running state it read is closed over.
 
-    In training, examples marked as ``noise`` have batch statistics of their own.
+    In training, examples marked as ``noise`` have batch statistics of their own, and what the network's submodules
+    return passes through ``hidden_fn``.
     """
 
     def __call__(
@@ -80,6 +85,7 @@ class Forward(Protocol):
         key: PRNGKey | None = None,
         train: bool = True,
         noise: Bool[Array, "b"] | None = None,
+        hidden_fn: HiddenFn | None = None,
     ) -> tuple[Output, PyTree]: ...
 
 

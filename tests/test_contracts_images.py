@@ -37,6 +37,7 @@ AUGMENTATIONS = [
     augmentations.HorizontalFlip(),
     augmentations.Identity(),
     augmentations.OneOf(choices=(augmentations.Identity(), augmentations.Gaussian()), weights=(1.0, 3.0)),
+    augmentations.Noise2Net(hidden=3),
     augmentations.PatchGaussian(size=5, random_size=True),
     augmentations.Prime(),
     augmentations.RandAugment(),

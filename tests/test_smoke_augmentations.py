@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("optimised")
     [
         ("augmix", "augmix_jsd", {"mean error %"}),
         ("augnet", "turned_augnet", {"−range of rotate"}),
+        ("deepaugment", "noise2net", {"mean error %"}),
         ("dign", "dign", {"mean error %"}),
         ("frequency_dropout", "frequency_dropout", {"mean error %"}),
         ("mixing", "cutmix", {"mean error %"}),

@@ -12,6 +12,7 @@ from robust_jax.augmentations.erase import Cutout, RandomErasing
 from robust_jax.augmentations.flip import HorizontalFlip
 from robust_jax.augmentations.lp import Gaussian, RandomLp
 from robust_jax.augmentations.mixers import CutMix, Mixup
+from robust_jax.augmentations.noise2net import Noise2Net
 from robust_jax.augmentations.operations import OPERATIONS, operate, operation_number
 from robust_jax.augmentations.patch_gaussian import PatchGaussian
 from robust_jax.augmentations.policies import AutoAugment, RandAugment, TrivialAugment
@@ -34,6 +35,7 @@ __all__ = [
     "HorizontalFlip",
     "Identity",
     "Mixup",
+    "Noise2Net",
     "OneOf",
     "PatchGaussian",
     "Prime",

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from robust_jax.augmentations.auto_augment_tables import POLICIES
 from robust_jax.augmentations.operations import FACTORS, INTERPOLATIONS, OPERATIONS, operate, operation_number
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.loops import one_by_one
 from robust_jax.types import Image, PRNGKey
 
 BINS = 31
@@ -65,21 +66,36 @@ def value_table(greatest: Greatest, bins: int, shape: tuple[int, ...]) -> Float[
     return np.stack([table[name] for name in OPERATIONS]).astype(np.float32)
 
 
-def _operate(
-    policy: RandAugment | TrivialAugment | AutoAugment,
+def _value(
     sign_key: PRNGKey,
     number: Int[Array, ""],
     magnitude: Int[Array, ""],
-    image: Image,
+    shape: tuple[int, ...],
     *,
     greatest: Greatest,
     bins: int,
-) -> Image:
-    """An operation at a magnitude, with a random sign where it has one."""
-    value = jnp.asarray(value_table(greatest, bins, image.shape))[number, magnitude]
+) -> Float[Array, ""]:
+    """The value of an operation at a magnitude, with a random sign where it has one."""
+    value = jnp.asarray(value_table(greatest, bins, shape))[number, magnitude]
     signed, factor = (jnp.asarray([name in names for name in OPERATIONS])[number] for names in (SIGNED, FACTORS))
-    value = jnp.where(signed, jax.random.rademacher(sign_key, (), jnp.float32), 1.0) * value + factor
-    return operate(number, value, image, interpolation=policy.interpolation, fill=policy.fill)
+    return jnp.where(signed, jax.random.rademacher(sign_key, (), jnp.float32), 1.0) * value + factor
+
+
+def _apply(
+    policy: RandAugment | TrivialAugment | AutoAugment,
+    numbers: Int[Array, "n"],
+    values: Float[Array, "n"],
+    image: Image,
+) -> Image:
+    """Operations, one after the other."""
+
+    def step(image: Image, operation: tuple[Int[Array, ""], Float[Array, ""]]) -> tuple[Image, None]:
+        return operate(*operation, image, interpolation=policy.interpolation, fill=policy.fill), None
+
+    def apply(numbers: Int[Array, "n"], values: Float[Array, "n"], image: Image) -> Image:
+        return jax.lax.scan(step, image, (numbers, values))[0]
+
+    return one_by_one(apply)(numbers, values, image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,15 +127,15 @@ class RandAugment:
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
     def __call__(self, key: PRNGKey, image: Image) -> Image:
-        numbers = jnp.asarray([operation_number(name) for name in RAND_AUGMENT])
+        choices = jnp.asarray([operation_number(name) for name in RAND_AUGMENT])
 
-        def step(image: Image, step_key: PRNGKey) -> tuple[Image, None]:
-            choice_key, sign_key = jax.random.split(step_key)
-            number = jax.random.choice(choice_key, numbers)
+        def draw(key: PRNGKey) -> tuple[Int[Array, ""], Float[Array, ""]]:
+            choice_key, sign_key = jax.random.split(key)
+            number = jax.random.choice(choice_key, choices)
             magnitude = jnp.int32(self.magnitude)
-            return _operate(self, sign_key, number, magnitude, image, greatest=USUAL, bins=BINS), None
+            return number, _value(sign_key, number, magnitude, image.shape, greatest=USUAL, bins=BINS)
 
-        return jax.lax.scan(step, image, jax.random.split(key, self.num_operations))[0]
+        return _apply(self, *jax.vmap(draw)(jax.random.split(key, self.num_operations)), image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +161,8 @@ class TrivialAugment:
         choice_key, magnitude_key, sign_key = jax.random.split(key, 3)
         number = jax.random.choice(choice_key, jnp.asarray([operation_number(name) for name in RAND_AUGMENT]))
         magnitude = jax.random.randint(magnitude_key, (), 0, BINS)
-        return _operate(self, sign_key, number, magnitude, image, greatest=WIDE, bins=BINS)
+        value = _value(sign_key, number, magnitude, image.shape, greatest=WIDE, bins=BINS)
+        return _apply(self, number[None], value[None], image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,11 +198,12 @@ class AutoAugment:
         magnitudes = jnp.asarray([[magnitude for _, _, magnitude in pair] for pair in pairs])
         row = jax.random.randint(pair_key, (), 0, len(pairs))
 
-        def step(image: Image, drawn: tuple[PRNGKey, Int[Array, ""], Array, Int[Array, ""]]) -> tuple[Image, None]:
-            key, number, chance, magnitude = drawn
+        def draw(
+            key: PRNGKey, number: Int[Array, ""], chance: Float[Array, ""], magnitude: Int[Array, ""]
+        ) -> tuple[Int[Array, ""], Float[Array, ""]]:
             chance_key, sign_key = jax.random.split(key)
             number = jnp.where(jax.random.bernoulli(chance_key, chance), number, operation_number("identity"))
-            return _operate(self, sign_key, number, magnitude, image, greatest=USUAL, bins=AUTO_AUGMENT_BINS), None
+            return number, _value(sign_key, number, magnitude, image.shape, greatest=USUAL, bins=AUTO_AUGMENT_BINS)
 
-        steps = jax.random.split(key, 2), numbers[row], chances[row], magnitudes[row]
-        return jax.lax.scan(step, image, steps)[0]
+        drawn = jax.vmap(draw)(jax.random.split(key, 2), numbers[row], chances[row], magnitudes[row])
+        return _apply(self, *drawn, image)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
+from robust_jax.models.hidden import changed_hidden
 from robust_jax.models.routing import routed_batch_norm
-from robust_jax.types import Forward, Images, Output, PRNGKey
+from robust_jax.types import Forward, HiddenFn, Images, Output, PRNGKey
 
 Variables = dict[str, Any]
 """``{"params": …}`` and the model's other collections, such as ``"batch_stats"``."""
@@ -51,12 +52,13 @@ _init_compiled_quickly = jax.jit(
 
 
 def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
-    """``forward(params, images, *, key=None, train=True, noise=None) -> (Output, new model state)``.
+    """``forward(params, images, *, key, train, noise, hidden_fn) -> (Output, new model state)``.
 
     It reads ``model_state``. In training, batch statistics are those of the batch and the new state holds the updated
     running ones; the key is needed by models with dropout. Examples marked by ``noise`` have statistics of their own,
-    see :func:`~robust_jax.models.routed_batch_norm`. With ``train=False`` the network is deterministic and the state
-    stays as it is.
+    see :func:`~robust_jax.models.routed_batch_norm`, and ``hidden_fn`` changes what submodules return, see
+    :func:`~robust_jax.models.changed_hidden`. With ``train=False`` the network is deterministic and the state stays as
+    it is.
 
     Raises:
         ValueError: when called in training without a key that the model needs.
@@ -69,13 +71,14 @@ def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
         key: PRNGKey | None = None,
         train: bool = True,
         noise: Bool[Array, "b"] | None = None,
+        hidden_fn: HiddenFn | None = None,
     ) -> tuple[Output, Variables]:
         variables = {"params": params, **model_state}
         if not train:
             return model.apply(variables, images, train=False), model_state
         rngs = {} if key is None else {"dropout": key}
         try:
-            with routed_batch_norm(noise):
+            with routed_batch_norm(noise), changed_hidden(hidden_fn):
                 output, new_state = model.apply(variables, images, train=True, rngs=rngs, mutable=list(model_state))
         except flax.errors.InvalidRngError as error:
             raise ValueError(f"{type(model).__name__} is random in training: expected a key, got key=None.") from error

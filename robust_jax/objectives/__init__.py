@@ -5,6 +5,7 @@ from robust_jax.objectives.denoising import Denoising
 from robust_jax.objectives.dign import Dign, kl_to_views
 from robust_jax.objectives.invariance import Invariance
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
+from robust_jax.objectives.noisy_mix import NoisyMix
 from robust_jax.objectives.pure_noise import PureNoise
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Dign",
     "Invariance",
     "JensenShannon",
+    "NoisyMix",
     "PureNoise",
     "cross_entropy",
     "jensen_shannon",

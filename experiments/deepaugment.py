@@ -1,0 +1,99 @@
+"""DeepAugment's online form: training images through small networks of random weights (Hendrycks et al., 2021).
+
+Three runs share everything but what is done to the training images after the crop and the flip: nothing, Noise2Net, and
+Noise2Net after AugMix. The form of the paper that distorts the weights of trained image-to-image networks is not here.
+
+At `small` scale every run trains a published CIFAR-10 ResNet-20 on for one pass over 8,000 images and is tested on
+300; at `paper` scale it starts from nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robust_jax import augmentations, data, models, suites, train
+from robust_jax.types import Paper, Scale
+
+PAPER = Paper(
+    title="The Many Faces of Robustness: A Critical Analysis of Out-of-Distribution Generalization",
+    arxiv="2006.16241",
+    claim="ResNet-50 on ImageNet-C, mCE in % of AlexNet's: standard 76.7, DeepAugment 60.4, with AugMix 53.6",
+)
+
+SHARED = "../shared"
+
+
+def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
+    """Standard training first."""
+    return {"smoke": smoke, "small": small, "paper": paper}[scale]()
+
+
+def recipes(usual: tuple[Any, ...] = (), *, hidden: int = 16) -> dict[str, dict[str, Any]]:
+    """Augmentation of each run; ``usual`` comes first in all of them."""
+    network = augmentations.Noise2Net(hidden=hidden)
+    return {
+        "standard": {"augmentation": augmentations.Chain(usual)},
+        "noise2net": {"augmentation": augmentations.Chain((*usual, network))},
+        "noise2net_augmix": {"augmentation": augmentations.Chain((*usual, augmentations.AugMix(), network))},
+    }
+
+
+def evaluation(names: tuple[str, ...] = ("all",), *, lp: bool = True, **kwargs: Any) -> dict[str, Any]:
+    noises = {"random_lp": suites.RandomLp()} if lp else {}
+    return {"clean": suites.Clean(), **noises, "common_corruptions": suites.CommonCorruptions(names=names, **kwargs)}
+
+
+def smoke() -> dict[str, train.Experiment]:
+    """Handwritten digits, 8×8, and two corruptions: seconds a run."""
+    return {
+        name: train.Experiment(
+            data=data.Digits(),
+            model=models.WideResNet(depth=10, width=1),
+            optimiser=train.Sgd(learning_rate=0.1, nesterov=True),
+            epochs=4,
+            batch_size=64,
+            suites=evaluation(("gaussian_blur", "contrast"), severities=(1, 3, 5), lp=False),
+            **recipe,
+        )
+        for name, recipe in recipes(hidden=4).items()
+    }
+
+
+def small() -> dict[str, train.Experiment]:
+    """CIFAR-10 as JPEG, on two cores: a published ResNet-20, trained on for a while with each recipe."""
+    usual = (augmentations.RandomCrop(), augmentations.HorizontalFlip())
+    return {
+        name: train.Experiment(
+            data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=8000, num_test=300),
+            model=models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+            initial=f"{SHARED}/weights/cifar_resnet20.safetensors",
+            # Small enough to leave standard training its detail, large enough to teach something else.
+            optimiser=train.Sgd(learning_rate=0.003, nesterov=True),
+            schedule=train.Cosine(warmup_epochs=0.1),
+            epochs=1,
+            batch_size=128,
+            suites=evaluation(severities=(1, 3, 5)),
+            **recipe,
+        )
+        for name, recipe in recipes(usual).items()
+    }
+
+
+def paper() -> dict[str, train.Experiment]:
+    """WRN-40-2 on CIFAR-10 and CIFAR-100, 100 epochs; computed in bfloat16. The paper has a ResNet-50 on ImageNet."""
+    usual = (augmentations.RandomCrop(), augmentations.HorizontalFlip())
+    return {
+        f"{dataset}_{name}": train.Experiment(
+            data=data.Tfds(dataset),
+            model=models.WideResNet(num_classes=num_classes, depth=40, width=2),
+            optimiser=train.Sgd(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, decay_all=True, nesterov=True),
+            schedule=train.Cosine(),
+            precision="bfloat16",
+            epochs=100,
+            batch_size=128,
+            suites=evaluation(),
+            **recipe,
+        )
+        for dataset, num_classes in (("cifar10", 10), ("cifar100", 100))
+        for name, recipe in recipes(usual).items()
+    }
