@@ -59,8 +59,8 @@ class Noise2Net:
         epsilon = self.epsilon * jax.random.uniform(epsilon_key, minval=0.5)
         mean, std = jnp.asarray(self.mean)[None, None], jnp.asarray(self.std)[None, None]
 
-        def step(x: Maps, key: PRNGKey) -> tuple[Maps, None]:
-            return x + epsilon * random_block(key, x, self.hidden), None
+        def step(x: Maps, block_key: PRNGKey) -> tuple[Maps, None]:
+            return x + epsilon * random_block(block_key, x, self.hidden), None
 
         x, _ = jax.lax.scan(step, (image - mean) / std, jax.random.split(key, NUM_BLOCKS))
         return jnp.clip(mean + std * x, 0, 1)
