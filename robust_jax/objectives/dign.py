@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
-from robust_jax.core.keys import example_keys
 from robust_jax.core.random_words import random_normal
 from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
 from robust_jax.objectives.jensen_shannon import jensen_shannon
+from robust_jax.objectives.views import augmented_views
 from robust_jax.types import Augmentation, Aux, Batch, Forward, Image, PRNGKey
 
 
@@ -66,10 +66,7 @@ class Dign:
     def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
         view_key, key = jax.random.split(key)
         changes = [self.add_noise] * self.num_draws + ([] if self.augmentation is None else [self.augmentation] * 2)
-        views = [
-            jax.vmap(change)(example_keys(jax.random.fold_in(view_key, i), batch.id), batch.image)
-            for i, change in enumerate(changes)
-        ]
+        views = augmented_views(view_key, changes, batch)
         output, model_state = forward(params, jnp.concatenate([batch.image, *views]), key=key, train=True)
         logits = output.logits.reshape(1 + len(views), *batch.mask.shape, -1)
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
-from robust_jax.core.keys import example_keys
 from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
+from robust_jax.objectives.views import augmented_views
 from robust_jax.types import Augmentation, Aux, Batch, Forward, PRNGKey
 
 LEAST = 1e-7
@@ -58,10 +58,7 @@ class JensenShannon:
 
     def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
         view_key, key = jax.random.split(key)
-        views = [
-            jax.vmap(self.augmentation)(example_keys(jax.random.fold_in(view_key, i), batch.id), batch.image)
-            for i in range(self.num_views)
-        ]
+        views = augmented_views(view_key, [self.augmentation] * self.num_views, batch)
         output, model_state = forward(params, jnp.concatenate([batch.image, *views]), key=key, train=True)
         logits = output.logits.reshape(1 + self.num_views, *batch.mask.shape, -1)
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
-from robust_jax.core.keys import example_keys
 from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
 from robust_jax.objectives.jensen_shannon import jensen_shannon
+from robust_jax.objectives.views import augmented_views
 from robust_jax.types import Augmentation, Aux, Batch, Forward, PRNGKey
 
 INPUT = "input"
@@ -66,11 +66,8 @@ class NoisyMix:
 
     def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
         view_key, partner_key, share_key, layer_key, noise_key, key = jax.random.split(key, 6)
-        views = [batch.image]
-        if self.augmentation is not None:
-            for i in range(2):
-                keys = example_keys(jax.random.fold_in(view_key, i), batch.id)
-                views.append(jax.vmap(self.augmentation)(keys, batch.image))
+        changes = [] if self.augmentation is None else [self.augmentation] * 2
+        views = [batch.image, *augmented_views(view_key, changes, batch)]
         partner = jax.random.permutation(partner_key, len(batch.id))
         share = jax.random.beta(share_key, self.alpha, self.alpha)
         chosen = jax.random.randint(layer_key, (), 0, 1 + len(self.layers))

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 
 from robust_jax import metrics
 from robust_jax.models import AugNet
@@ -57,6 +56,6 @@ class LearnedRanges:
                 for i, name in enumerate(model.operations):
                     case = name if layer == 0 else f"{name} {layer + 1}"
                     for metric, values in (("range", ranges), ("weight", weights)):
-                        value = metrics.Interval(float(jnp.asarray(values)[layer, i]))
+                        value = metrics.Interval(float(values[layer, i]))
                         yield make_row(metric, value, data.num_examples, **columns, case=case)
         advance()
