@@ -7,7 +7,6 @@ from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
 
-
 @pytest.mark.parametrize(
     ("file", "runs", "columns"),
     [

@@ -9,7 +9,6 @@ from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
 
-
 @pytest.mark.parametrize(
     ("file", "run", "columns"),
     [
