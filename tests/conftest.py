@@ -18,9 +18,11 @@ from xla_flags import quick_flags
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TFDS_DISABLE_GCS", "1")
 
-# Before JAX is imported; workers and the processes that tests start inherit them.
+# Before JAX is imported; workers and the processes that tests start inherit them. Even the smallest programs are cached:
+# many files have them in common.
 os.environ["XLA_FLAGS"] = quick_flags()
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 
@@ -30,6 +32,8 @@ from robust_jax.train import Experiment
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
+# Tracing makes so many objects that looking through them for cycles takes a tenth of the time; see forget_programs.
+gc.disable()
 
 REPOSITORY = Path(__file__).parent.parent
 
