@@ -18,8 +18,8 @@ from xla_flags import quick_flags
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TFDS_DISABLE_GCS", "1")
 
-# Before JAX is imported; workers and the processes that tests start inherit them. Even the smallest programs are cached:
-# many files have them in common.
+# Before JAX is imported; workers and the processes that tests start inherit them. Even the smallest programs are
+# cached: many files have them in common.
 os.environ["XLA_FLAGS"] = quick_flags()
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
