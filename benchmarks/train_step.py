@@ -1,9 +1,10 @@
-"""What random Lp noise inside the compiled training step costs: images per second with and without it.
+"""What augmentation inside the compiled training step costs: images per second with and without it.
 
     python benchmarks/train_step.py
+    python benchmarks/train_step.py --only AugMix "AugMix + JSD" --devices 2
     python benchmarks/train_step.py --model.depth 28 --model.width 4 --batch-size 384 --precision bfloat16 --out FILE
 
-The two steps are timed in turn, so that both see the same machine. The matrix rate is that of a large product in the
+The steps are timed in turn, so that all see the same machine. The matrix rate is that of a large product in the
 same precision, measured in the same run.
 """
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from robust_jax import augmentations, data, models, train
+from robust_jax import augmentations, data, models, objectives, train
+from robust_jax.core.checks import check_choice
 from robust_jax.core.files import write_atomically
 from robust_jax.core.mesh import data_mesh, replicate
 from robust_jax.train.state import init_state
@@ -40,12 +43,21 @@ class Settings:
     """Computation type."""
     repeats: int = 15
     """Timings of each step."""
+    only: tuple[str, ...] = ()
+    """Recipes to time beside the step without any; by default all."""
+    devices: int = 1
+    """Virtual devices of a CPU that the batch is split over: what is augmented one image at a time takes one each."""
     out: str | None = None
     """Where to write the figures as JSON."""
 
 
 def main(settings: Settings) -> None:
-    steps = {name: make_step(settings, noise) for name, noise in noises().items()}
+    jax.config.update("jax_num_cpu_devices", settings.devices)
+    chosen = recipes()
+    for name in settings.only:
+        check_choice("recipe", name, tuple(chosen))
+    names = ("without", *(settings.only or tuple(chosen)[1:]))
+    steps = {name: make_step(settings, **chosen[name]) for name in names}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
@@ -60,16 +72,39 @@ def main(settings: Settings) -> None:
         write_atomically(Path(settings.out), json.dumps(figures, indent=2) + "\n")
 
 
-def noises() -> dict[str, object]:
-    return {
-        "without": None,
+def recipes() -> dict[str, dict[str, Any]]:
+    """Fields of the experiment, nothing first."""
+    usual = augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip()))
+    augmented = {
         "gaussian": augmentations.Gaussian(),
         "c1": augmentations.RandomLp("c1"),
         "c2": augmentations.RandomLp("c2"),
+        "crop and flip": usual,
+        "resized crop": augmentations.RandomResizedCrop(),
+        "Cutout": augmentations.Cutout(),
+        "random erasing": augmentations.RandomErasing(),
+        "PatchGaussian": augmentations.PatchGaussian(),
+        "colour jitter": augmentations.ColourJitter(),
+        "blur": augmentations.GaussianBlur(),
+        "YOCO flip": augmentations.Yoco(augmentations.HorizontalFlip()),
+        "RandAugment": augmentations.RandAugment(),
+        "TrivialAugment": augmentations.TrivialAugment(),
+        "AutoAugment": augmentations.AutoAugment(),
+        "AugMix": augmentations.AugMix(),
+        "PRIME": augmentations.Prime(),
+        "Noise2Net": augmentations.Noise2Net(),
+    }
+    mixers = {"Mixup": augmentations.Mixup(), "CutMix": augmentations.CutMix()}
+    return {
+        "without": {},
+        **{name: {"augmentation": augmentation} for name, augmentation in augmented.items()},
+        **{name: {"mixers": (mixer,)} for name, mixer in mixers.items()},
+        "AugMix + JSD": {"objective": objectives.JensenShannon(augmentations.AugMix())},
+        "PRIME + JSD": {"objective": objectives.JensenShannon(augmentations.Prime())},
     }
 
 
-def make_step(settings: Settings, noise):
+def make_step(settings: Settings, **recipe: Any) -> Callable[[], None]:
     """A function that takes one training step and waits for it."""
     mesh = data_mesh()
     generator = np.random.default_rng(0)
@@ -79,7 +114,7 @@ def make_step(settings: Settings, noise):
     experiment = train.Experiment(
         data=dataset,
         model=settings.model,
-        augmentation=noise,
+        **recipe,
         precision=settings.precision,
         batch_size=settings.batch_size,
     )
@@ -146,7 +181,7 @@ def summarise(settings: Settings, times: dict[str, list[float]], flops: float) -
 def show(settings: Settings, figures: dict) -> None:
     title = f"training step, {figures['model']}, batch {settings.batch_size}, {settings.precision}, {figures['device']}"
     table = Table(title=title)
-    for column in ("noise", "ms (median)", "images/s", "time / without", "of matrix rate"):
+    for column in ("recipe", "ms (median)", "images/s", "time / without", "of matrix rate"):
         table.add_column(column, justify="right")
     for name, row in figures["steps"].items():
         fraction = f"{row['fraction_of_matrix_rate']:.1%}"
