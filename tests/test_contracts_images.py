@@ -62,11 +62,24 @@ TRANSFORMS = [pytest.param(component, (2.5,), id=f"corruptions.{component}") for
     pytest.param(component, (), id=f"augmentations.{component}") for component in AUGMENTATIONS
 ]
 
-# What these do one example at a time, others above do as well.
-ALIKE = {
-    f"augmentations.{component}"
-    for component in (augmentations.AutoAugment("imagenet"), augmentations.RandAugment(), augmentations.ColourJitter())
-}
+# Of every way of drawing for an example and of computing one at a time, one.
+OVER_DEVICES = [
+    pytest.param(transform, severity, id=name)
+    for name, transform, severity in (
+        ("sphere", corruptions.RandomLp(p=2.0, eps=1.0), (2.5,)),
+        ("pixels", corruptions.RandomLp(p=0.0, eps=0.3, per_pixel=True), (2.5,)),
+        ("warp", corruptions.Rotation(max_angle=90.0), (2.5,)),
+        ("cases", augmentations.RandomLp(cases="c2"), ()),
+        ("chain", augmentations.Chain((augmentations.RandomCrop(padding=2), augmentations.HorizontalFlip())), ()),
+        ("choice", augmentations.OneOf((augmentations.Identity(), augmentations.Gaussian()), (1.0, 3.0)), ()),
+        ("region", augmentations.PatchGaussian(size=5, random_size=True), ()),
+        ("crop", augmentations.RandomResizedCrop(), ()),
+        ("operations", augmentations.TrivialAugment(), ()),
+        ("chains", augmentations.AugMix(), ()),
+        ("primitives", augmentations.Prime(), ()),
+        ("network", augmentations.Noise2Net(hidden=3), ()),
+    )
+]
 
 every_transform = pytest.mark.parametrize(("transform", "severity"), TRANSFORMS)
 
@@ -138,7 +151,7 @@ def test_batch(transform, severity):
         assert not np.allclose(twins, np.broadcast_to(twins[:1], twins.shape), atol=1e-3)
 
 
-@pytest.mark.parametrize(("transform", "severity"), [t for t in TRANSFORMS if t.id not in ALIKE])
+@pytest.mark.parametrize(("transform", "severity"), OVER_DEVICES)
 def test_devices_make_no_difference(transform, severity):
     def run(keys, x):
         return jax.vmap(lambda key, image: transform(key, image, *severity))(keys, x)

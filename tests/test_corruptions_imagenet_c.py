@@ -23,7 +23,7 @@ NAMES = (*corruptions.COMMON, *corruptions.EXTRA)
 SEVERITIES = corruptions.SEVERITIES
 NUM_IMAGES = 500
 # The network takes most of the time.
-CLASSIFIED = (1, 3, 5)
+CLASSIFIED = (3, 5)
 # Of ours that the original's one draw is compared with, the mean; its accuracies differ most between draws.
 NUM_DRAWS = {"elastic_transform": 2}
 # The published table's one draw is 4 points from the mean of the law it is drawn from: by the original's steps, four
@@ -200,7 +200,7 @@ def test_gradients_pass_where_the_operation_has_them():
         "pixelate",
     ):
         corruption = corruptions.component(name, compat="clean")
-        run = lambda x, corruption=corruption: corruption(jax.random.key(3), x, jnp.float32(3.0))  # noqa: E731
+        run = jax.jit(lambda x, corruption=corruption: corruption(jax.random.key(3), x, jnp.float32(3.0)))
         moved, tangent = jax.jvp(run, (image,), (direction,))
         np.testing.assert_allclose(tangent, (run(image + 0.05 * direction) - moved) / 0.05, atol=2e-3)
         assert float(jnp.abs(tangent).max()) > 0.1
