@@ -98,11 +98,11 @@ def test_batch_norm_tells_noise_apart():
     model = models.ResNet(stage_sizes=(1,), width=8)
     params, state = models.init(model, KEY, (8, 8, 3))
     params = jax.tree.map(lambda leaf: leaf + 0.3, params)
-    forward = models.forward_fn(model, state)
+    forward = jax.jit(models.forward_fn(model, state))
     natural, noise = jax.random.uniform(KEY, (5, 8, 8, 3)), 3 * jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
     order = np.array([3, 5, 0, 8, 1, 2, 6, 7, 4])
     images, marks = jnp.concatenate([natural, noise])[order], jnp.asarray(order >= 5)
-    mixed, new_state = jax.jit(forward)(params, images, noise=marks)
+    mixed, new_state = forward(params, images, noise=marks)
     back = np.argsort(order)
     alone, expected_state = forward(params, natural)
     np.testing.assert_allclose(mixed.logits[back[:5]], alone.logits, atol=1e-3, rtol=1e-3)
@@ -114,7 +114,7 @@ def test_batch_norm_tells_noise_apart():
     def scale_of(params, noise):
         return jnp.sum(jnp.where(marks[:, None], forward(params, images, noise=noise)[0].logits, 0) ** 2)
 
-    gradient = jax.grad(scale_of)(params, marks)
+    gradient = jax.jit(jax.grad(scale_of))(params, marks)
     norms = [g for path, g in jax.tree.leaves_with_path(gradient) if "scale" in str(path) or "'bias'" in str(path)]
     head = gradient["head"]["bias"]
     assert jnp.abs(head).max() > 0

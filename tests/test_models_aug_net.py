@@ -40,13 +40,17 @@ def variables_with(model, **changes):
     return params, state
 
 
+def predict(model, variables, images):
+    return jax.jit(lambda logits_fn, images: logits_fn(images))(models.predictor(model, variables), images)
+
+
 def test_without_ranges_it_is_the_network():
     model = models.AugNet(NETWORK, num_layers=2)
     params, state = variables_with(model, ranges=0.0)
-    logits = models.predictor(model, {"params": params, **state})(IMAGES)
-    expected = jax.nn.log_softmax(models.predictor(NETWORK, {"params": params["network"]})(IMAGES))
+    logits = predict(model, {"params": params, **state}, IMAGES)
+    expected = jax.nn.log_softmax(predict(NETWORK, {"params": params["network"]}, IMAGES))
     np.testing.assert_allclose(logits, expected, atol=1e-4)
-    trained, _ = models.forward_fn(model, state)(params, IMAGES, key=KEY)
+    trained, _ = jax.jit(models.forward_fn(model, state))(params, IMAGES, key=KEY)
     np.testing.assert_allclose(jax.nn.log_softmax(trained.logits), expected, atol=1e-4)
     np.testing.assert_allclose(trained.aux["invariance"], 0)
 
@@ -55,15 +59,14 @@ def test_evaluation_averages_copies_of_single_operations():
     """With one operation of a known range the copies can be made by hand."""
     model = models.AugNet(NETWORK, operations=("translate_x",), num_copies=3)
     params, state = variables_with(model, ranges=0.5)
-    network = models.predictor(NETWORK, {"params": params["network"]})
     logits = []
     for key in jax.random.split(jax.random.key(0), 3):
         strength = 0.5 * jax.random.uniform(jax.random.split(key)[1], (1, 1), minval=-1.0)[0, 0]
         moved = jax.vmap(lambda x, s=strength: OPERATIONS["translate_x"](x, s))(IMAGES)
-        logits.append(jax.nn.log_softmax(network(moved)))
-    predictor = models.predictor(model, {"params": params, **state})
-    np.testing.assert_allclose(predictor(IMAGES), np.mean(logits, axis=0), atol=1e-4)
-    np.testing.assert_allclose(predictor(IMAGES[1:3]), predictor(IMAGES)[1:3], atol=1e-5)
+        logits.append(jax.nn.log_softmax(predict(NETWORK, {"params": params["network"]}, moved)))
+    found = predict(model, {"params": params, **state}, IMAGES)
+    np.testing.assert_allclose(found, np.mean(logits, axis=0), atol=1e-4)
+    np.testing.assert_allclose(predict(model, {"params": params, **state}, IMAGES[1:3]), found[1:3], atol=1e-5)
 
 
 def test_reward_widens_and_loss_decides():
@@ -71,7 +74,11 @@ def test_reward_widens_and_loss_decides():
     params, state = variables_with(model, ranges=0.2)
     batch = Batch(IMAGES, jnp.arange(5) % 3, jnp.ones(5, bool), jnp.arange(5))
     forward = models.forward_fn(model, state)
-    run = lambda weight: jax.value_and_grad(lambda p: Invariance(weight)(KEY, forward, p, batch), has_aux=True)(params)  # noqa: E731
+
+    def run(weight):
+        loss = lambda params: Invariance(weight)(KEY, forward, params, batch)  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
     (loss, aux), gradient = run(2.0)
     (plain, _), without = run(0.0)
     expected, _ = CrossEntropy()(KEY, forward, params, batch)
