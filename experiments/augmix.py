@@ -4,8 +4,8 @@ Four runs share everything but what is done to the training images after the cro
 with noise from three norms after it, as Siedel et al. (2305.05400) combine them; and AugMix for two further views of
 each image, with the Jensen–Shannon divergence between the three predictions as a part of the loss.
 
-At `small` scale every run trains a published CIFAR-10 ResNet-20 on for one pass over 8,000 images and is tested on
-300; at `paper` scale it starts from nothing.
+At `small` scale every run trains a published CIFAR-10 ResNet-20 on for two passes over 8,000 images and is tested on
+300, without the divergence, which takes three times as long; at `paper` scale it starts from nothing.
 """
 
 from __future__ import annotations
@@ -70,14 +70,15 @@ def small() -> dict[str, train.Experiment]:
             model=models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
             initial=f"{SHARED}/weights/cifar_resnet20.safetensors",
             # Small enough to leave standard training its detail, large enough to teach something else.
-            optimiser=train.Sgd(learning_rate=0.003, nesterov=True),
+            optimiser=train.Sgd(learning_rate=0.02, nesterov=True),
             schedule=train.Cosine(warmup_epochs=0.1),
-            epochs=1,
+            epochs=2,
             batch_size=128,
             suites=evaluation(severities=(1, 3, 5)),
             **recipe,
         )
         for name, recipe in recipes(usual).items()
+        if name != "augmix_jsd"
     }
 
 
