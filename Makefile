@@ -1,5 +1,7 @@
 # Everything runs in .venv, made on first use. PYTHON chooses the interpreter it is made from.
 PYTHON ?= python3
+# Processes that share the tests, best one a core: each takes up to 3 GB and compiles one program after the other.
+WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: quickstart test lint format bench clean
@@ -7,9 +9,8 @@ BIN := .venv/bin
 quickstart: .venv/installed
 	$(BIN)/robust-jax run experiments/random_lp.py --scale smoke
 
-# A worker a core: each compiles one program after the other. Four need about 12 GB.
 test: .venv/installed-test
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
