@@ -259,7 +259,9 @@ def test_bad_suites(fields):
 def test_smoke_runs_learn(repository, tmp_path):
     runs = load_experiment_file(repository / "experiments" / "denoisers.py").runs("smoke")
     assert list(runs) == ["sigma25", "blind"]
-    psnr = found(run_experiment("blind", runs["blind"], tmp_path))
-    assert psnr["denoised", None].low > psnr["noisy", None].high + 1
-    assert psnr["ObsAtk", 7 / 255].high < psnr["random", 7 / 255].low
-    assert "under attack" in (tmp_path / "report.html").read_text()
+    for name, run in runs.items():
+        psnr = found(run_experiment(name, run, tmp_path / name))
+        assert psnr["denoised", None].low > psnr["noisy", None].high + 1
+        assert psnr["ObsAtk", 7 / 255].high < psnr["random", 7 / 255].low
+        page = (tmp_path / name / "report.html").read_text()
+        assert "under attack" in page
