@@ -30,10 +30,8 @@ def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
     return {"smoke": smoke, "small": small, "paper": paper}[scale]()
 
 
-def runs(
-    source: Any, network: Any, num_classes: int, *, seeds: int = 1, **settings: Any
-) -> dict[str, train.Experiment]:
-    """Four runs for each seed; ``num_classes`` are those of the source."""
+def runs(source: Any, network: Any, num_classes: int, **settings: Any) -> dict[str, train.Experiment]:
+    """Four runs; ``num_classes`` are those of the source."""
     found = {}
     for task, fields in TASKS.items():
         classes = fields.get("directions", num_classes)
@@ -43,16 +41,13 @@ def runs(
             ("alone", alone, objectives.CrossEntropy()),
             ("augnet", augmented, objectives.Invariance(weight=0.5)),
         ):
-            for seed in range(seeds):
-                suffix = f"_{seed}" if seeds > 1 else ""
-                found[f"{task}_{name}{suffix}"] = train.Experiment(
-                    data=data.Turned(source, **fields),
-                    model=model,
-                    objective=objective,
-                    seed=seed,
-                    suites={"clean": suites.Clean(), "learned_ranges": suites.LearnedRanges()},
-                    **settings,
-                )
+            found[f"{task}_{name}"] = train.Experiment(
+                data=data.Turned(source, **fields),
+                model=model,
+                objective=objective,
+                suites={"clean": suites.Clean(), "learned_ranges": suites.LearnedRanges()},
+                **settings,
+            )
     return found
 
 
@@ -70,25 +65,25 @@ def smoke() -> dict[str, train.Experiment]:
 
 def small() -> dict[str, train.Experiment]:
     """MNIST in 4,000 digits, on two cores: three seeds."""
-    return runs(
+    small_runs = runs(
         data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_train=4000, num_test=1000),
         models.ResNet(stage_sizes=(1, 1), width=8, stem="patch", norm="group"),
         10,
-        seeds=3,
         optimiser=train.AdamW(learning_rate=3e-3),
         epochs=6,
         batch_size=64,
     )
+    return train.over_seeds(small_runs, 3)
 
 
 def paper() -> dict[str, train.Experiment]:
     """All of MNIST, thirty epochs."""
-    return runs(
+    paper_runs = runs(
         data.Tfds("mnist"),
         models.ResNet(stage_sizes=(2, 2), width=32, norm="group"),
         10,
-        seeds=5,
         optimiser=train.AdamW(learning_rate=1e-3),
         epochs=30,
         batch_size=128,
     )
+    return train.over_seeds(paper_runs, 5)

@@ -63,8 +63,8 @@ def smoke() -> dict[str, train.Experiment]:
 def small() -> dict[str, train.Experiment]:
     """CIFAR-10 as JPEG with 500 images of the first class and 5 of the last, on two cores; three seeds."""
     source = data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_test=2000)
-    return {
-        f"{name}_{seed}": train.Experiment(
+    runs = {
+        name: train.Experiment(
             model=models.ResNet(stage_sizes=(1, 1, 1), width=16, stem="patch", mean=MEAN, std=STD),
             augmentation=augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip())),
             optimiser=train.Sgd(learning_rate=0.1, nesterov=True, weight_decay=5e-4),
@@ -73,12 +73,11 @@ def small() -> dict[str, train.Experiment]:
             epochs=8 if name != "standard" else 32,
             batch_size=100,
             suites={"clean": suites.Clean()},
-            seed=seed,
             **recipe,
         )
         for name, recipe in recipes(source, 500, 100).items()
-        for seed in range(3)
     }
+    return train.over_seeds(runs, 3)
 
 
 def paper() -> dict[str, train.Experiment]:

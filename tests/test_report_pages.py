@@ -174,6 +174,6 @@ def test_the_terminal_shows_names_and_intervals_as_they_are():
 
 
 def test_headline():
-    rows = RUNS["base"] + RUNS["noisy"]
+    runs = {name: RUNS[name] for name in ("base", "noisy")}
     expected = "clean error % / mCE_Lp % / NLL: base 12.34 / 30.00 / 0.500, noisy 15.00 / 20.00 / 0.500"
-    assert report.headline(rows) == expected
+    assert report.headline(runs) == expected

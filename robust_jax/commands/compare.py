@@ -12,7 +12,7 @@ from robust_jax.types import Row
 
 
 def compare(workdirs: tuple[str, ...], *, out: str) -> int:
-    """Prints one table of all runs and writes one page; the first run is the baseline.
+    """Prints one table of all runs and writes one page; the first run is the baseline, runs of several seeds are one.
 
     Raises:
         FileNotFoundError: naming the first folder without finished runs.
@@ -24,8 +24,9 @@ def compare(workdirs: tuple[str, ...], *, out: str) -> int:
     rows: dict[str, list[Row]] = {name: report.read_rows(path / RESULTS) for name, path in names.items()}
     configs = {name: read_config(path) for name, path in names.items()}
     console = Console()
-    console.print(report.comparison_table(rows))
-    for title, table in report.attack_tables(rows).items():
+    pooled = report.pool_seeds(rows)
+    console.print(report.comparison_table(pooled))
+    for title, table in report.attack_tables(pooled).items():
         console.print(table.terminal(title))
     report.write_comparison(Path(out), rows, configs=configs)
     console.print(out, soft_wrap=True)

@@ -37,8 +37,9 @@ def run(options: Run, overrides: list[str], *, command: str) -> int:
     if jax.process_index() == 0:
         trees = {name: config.to_tree(experiment) for name, experiment in runs.items()}
         report.write_comparison(folder / folders.COMPARISON, rows, configs=trees)
-        console.print(report.comparison_table(rows, title=f"{file.slug}, {options.scale}"))
-        for title, table in report.attack_tables(rows).items():
+        pooled = report.pool_seeds(rows)
+        console.print(report.comparison_table(pooled, title=f"{file.slug}, {options.scale}"))
+        for title, table in report.attack_tables(pooled).items():
             console.print(table.terminal(title))
         for name in runs:
             console.print(f"{name}: {folder / name / folders.REPORT}", soft_wrap=True)

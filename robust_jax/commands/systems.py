@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 from robust_jax.commands.experiment_file import ExperimentFile, load_experiment_file
 from robust_jax.commands.workdir import RESULTS
 from robust_jax.core.files import write_atomically
-from robust_jax.report import attack_tables, comparison_markdown, headline, read_rows, write_rows
+from robust_jax.report import attack_tables, comparison_markdown, headline, pool_seeds, read_rows, write_rows
 from robust_jax.types import Row
 
 HEADER = """# Experiments
@@ -47,7 +48,7 @@ def systems(folder: str, *, record: str | None = None) -> int:
     sections = []
     for file in files:
         results = _results(file)
-        last = "; ".join(f"{scale}: {headline(rows)}" for scale, rows in results.items()) or "not yet run"
+        last = "; ".join(f"{scale}: {headline(runs)}" for scale, runs in results.items()) or "not yet run"
         table.add_row(file.slug, _paper(file), file.paper.claim, last)
         sections.append(_section(file, results))
     Console().print(table)
@@ -64,9 +65,15 @@ def _record(finished: Path, root: Path) -> None:
     write_rows(root / "results" / f"{finished.resolve().parent.name}_{finished.resolve().name}.jsonl", rows)
 
 
-def _results(file: ExperimentFile) -> dict[str, list[Row]]:
-    paths = sorted((file.path.parent / "results").glob(f"{file.slug}_*.jsonl"))
-    return {path.stem.removeprefix(f"{file.slug}_"): read_rows(path) for path in paths}
+def _results(file: ExperimentFile) -> dict[str, dict[str, Sequence[Row]]]:
+    """The runs of every scale that was recorded, those of several seeds as one."""
+    found = {}
+    for path in sorted((file.path.parent / "results").glob(f"{file.slug}_*.jsonl")):
+        runs: dict[str, list[Row]] = {}
+        for row in read_rows(path):
+            runs.setdefault(row.run, []).append(row)
+        found[path.stem.removeprefix(f"{file.slug}_")] = pool_seeds(runs)
+    return found
 
 
 def _paper(file: ExperimentFile) -> str:
@@ -74,16 +81,13 @@ def _paper(file: ExperimentFile) -> str:
     return paper.title if paper.arxiv is None else f"{paper.title} (arXiv {paper.arxiv})"
 
 
-def _section(file: ExperimentFile, results: dict[str, list[Row]]) -> str:
+def _section(file: ExperimentFile, results: dict[str, dict[str, Sequence[Row]]]) -> str:
     lines = [f"## [{file.slug}]({file.path.name})", "", f"{_paper(file)}. Claim: {file.paper.claim}.", ""]
     lines += [file.description, ""] if file.description else []
     if not results:
         lines += ["Not yet run.", ""]
-    for scale, rows in results.items():
-        runs: dict[str, list[Row]] = {}
-        for row in rows:
-            runs.setdefault(row.run, []).append(row)
-        dataset = ", ".join(sorted({row.dataset for row in rows}))
+    for scale, runs in results.items():
+        dataset = ", ".join(sorted({row.dataset for rows in runs.values() for row in rows}))
         lines += [f"Measured at `--scale {scale}` on {dataset}:", "", comparison_markdown(runs), ""]
         for table in attack_tables(runs).values():
             lines += [table.markdown(), ""]

@@ -13,6 +13,7 @@ from robust_jax.core.files import write_atomically
 from robust_jax.report.attack_tables import TextTable, adversarial_curves, attack_tables
 from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
 from robust_jax.report.plots import error_curves, reliability_diagram, sample_grid
+from robust_jax.report.seeds import pool_seeds
 from robust_jax.report.shift_plots import effective_robustness_plot, effective_robustness_table
 from robust_jax.report.tables import Runs, comparison_cells
 from robust_jax.types import Row
@@ -100,8 +101,13 @@ def write_report(
 
 
 def write_comparison(path: Path, runs: Runs, *, configs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes the page of several runs, the baseline first, with what differs in their configurations."""
-    sections = [_section("Results", _table(runs)), *_plots(runs), _section("What differs", _differences(configs))]
+    """Writes the page of several runs, the baseline first, with what differs in their configurations.
+
+    Runs that differ in their seed are shown as one, see :func:`~robust_jax.report.pool_seeds`.
+    """
+    pooled = pool_seeds(runs)
+    results = _table(pooled) + (_details("Every seed", _table(runs)) if len(pooled) < len(runs) else "")
+    sections = [_section("Results", results), *_plots(pooled), _section("What differs", _differences(configs))]
     write_atomically(path, _page("Comparison", ", ".join(runs), sections))
 
 

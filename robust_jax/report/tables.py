@@ -102,7 +102,7 @@ def comparison_cells(runs: Runs) -> tuple[list[str], dict[str, list[Cell]]]:
 def comparison_table(runs: Runs, *, title: str | None = None) -> Table:
     """For the terminal."""
     titles, cells = comparison_cells(runs)
-    table = Table(title=title, caption="95 % bootstrap intervals; best in bold", caption_justify="left")
+    table = Table(title=title, caption="95 % intervals, bootstrap or over seeds; best in bold", caption_justify="left")
     table.add_column("run", overflow="fold", min_width=10)
     for text in titles:
         table.add_column(text, justify="right")
@@ -121,11 +121,8 @@ def comparison_markdown(runs: Runs) -> str:
     return "\n".join(lines)
 
 
-def headline(rows: Sequence[Row]) -> str:
-    """The table in a sentence: the first column's values of every run, in the order of the runs."""
-    runs: dict[str, list[Row]] = {}
-    for row in rows:
-        runs.setdefault(row.run, []).append(row)
+def headline(runs: Runs) -> str:
+    """The table in a sentence: the first three columns' values of every run, in the order of the runs."""
     titles, cells = comparison_cells(runs)
     shown = min(3, len(titles))
     figures = ", ".join(f"{name} {' / '.join(cell.value for cell in row[:shown])}" for name, row in cells.items())

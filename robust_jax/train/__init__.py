@@ -2,7 +2,7 @@
 
 from robust_jax.train.averaging import Ema
 from robust_jax.train.distributed import parse_distributed, start_distributed
-from robust_jax.train.experiment import Execution, Experiment
+from robust_jax.train.experiment import Execution, Experiment, over_seeds
 from robust_jax.train.loop import NonFiniteLossError, Trained, fit, restore
 from robust_jax.train.optimisers import AdamW, Sgd
 from robust_jax.train.preemption import Preempted
@@ -25,6 +25,7 @@ __all__ = [
     "WarmRestarts",
     "fit",
     "make_train_step",
+    "over_seeds",
     "parse_distributed",
     "restore",
     "start_distributed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from robust_jax import config
@@ -93,3 +94,19 @@ class Experiment:
     def network(self) -> Any:
         """The model at the experiment's precision."""
         return self.model if self.precision is None else self.model.clone(dtype=self.precision)
+
+
+def over_seeds(runs: Mapping[str, Experiment], num_seeds: int) -> dict[str, Experiment]:
+    """Every run with each of the seeds 0, 1, …, called ``NAME_seed0``, ``NAME_seed1``, …
+
+    Tables and pages show them as one, with an interval over the seeds (:func:`~robust_jax.report.pool_seeds`).
+
+    Raises:
+        ValueError: if ``num_seeds`` is not positive.
+    """
+    check_positive("num_seeds", num_seeds)
+    return {
+        f"{name}_seed{seed}": dataclasses.replace(experiment, seed=seed)
+        for name, experiment in runs.items()
+        for seed in range(num_seeds)
+    }
