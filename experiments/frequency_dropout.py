@@ -2,8 +2,8 @@
 
 Two runs share everything but the filters, drawn for every step and channel after each spatial convolution.
 
-At `small` scale every run trains a published CIFAR-10 ResNet-20 on for one pass over 8,000 images and is tested on
-300; at `paper` scale it starts from nothing.
+At `small` scale the images are 8,000 handwritten digits: in minutes on two cores a network learns these well enough for
+its errors to be those of the corruptions.
 """
 
 from __future__ import annotations
@@ -53,18 +53,16 @@ def smoke() -> dict[str, train.Experiment]:
 
 
 def small() -> dict[str, train.Experiment]:
-    """CIFAR-10 as JPEG, on two cores: a published ResNet-20, trained on for a while with each recipe."""
-    network = models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    """MNIST in 8,000 digits, on two cores."""
+    network = models.ResNet(stage_sizes=(1, 1, 1), width=16, stem="patch")
     return {
         name: train.Experiment(
-            data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=8000, num_test=300),
-            augmentation=augmentations.Chain((augmentations.RandomCrop(), augmentations.HorizontalFlip())),
-            initial=f"{SHARED}/weights/cifar_resnet20.safetensors",
-            # Small enough to leave standard training its detail, large enough to teach something else.
-            optimiser=train.Sgd(learning_rate=0.003, nesterov=True),
-            schedule=train.Cosine(warmup_epochs=0.1),
-            epochs=1,
-            batch_size=128,
+            data=data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_train=8000, num_test=500),
+            augmentation=augmentations.Chain((augmentations.RandomCrop(),)),
+            optimiser=train.Sgd(learning_rate=0.1, weight_decay=5e-4, nesterov=True),
+            schedule=train.Cosine(warmup_epochs=0.2),
+            epochs=3,
+            batch_size=64,
             suites=evaluation(severities=(1, 3, 5)),
             **recipe,
         )

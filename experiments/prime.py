@@ -4,8 +4,8 @@ Three runs share everything but what is done to the training images after the cr
 PRIME for two further views of each image, with the Jensen–Shannon divergence between the three predictions as a part of
 the loss, as published.
 
-At `small` scale every run trains a published CIFAR-10 ResNet-20 on for two passes over 8,000 images and is tested on
-300, without the divergence, which takes three times as long; at `paper` scale it starts from nothing.
+At `small` scale the images are 8,000 handwritten digits: in minutes on two cores a network learns these well enough for
+its errors to be those of the corruptions.
 """
 
 from __future__ import annotations
@@ -61,23 +61,19 @@ def smoke() -> dict[str, train.Experiment]:
 
 
 def small() -> dict[str, train.Experiment]:
-    """CIFAR-10 as JPEG, on two cores: a published ResNet-20, trained on for a while with each recipe."""
-    usual = (augmentations.RandomCrop(), augmentations.HorizontalFlip())
+    """MNIST in 8,000 digits, on two cores."""
     return {
         name: train.Experiment(
-            data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=8000, num_test=300),
-            model=models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-            initial=f"{SHARED}/weights/cifar_resnet20.safetensors",
-            # Small enough to leave standard training its detail, large enough to teach something else.
-            optimiser=train.Sgd(learning_rate=0.02, nesterov=True),
-            schedule=train.Cosine(warmup_epochs=0.1),
-            epochs=2,
-            batch_size=128,
+            data=data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_train=8000, num_test=500),
+            model=models.ResNet(stage_sizes=(1, 1, 1), width=16, stem="patch"),
+            optimiser=train.Sgd(learning_rate=0.1, weight_decay=5e-4, nesterov=True),
+            schedule=train.Cosine(warmup_epochs=0.2),
+            epochs=3,
+            batch_size=64,
             suites=evaluation(severities=(1, 3, 5)),
             **recipe,
         )
-        for name, recipe in recipes(usual).items()
-        if name != "prime_jsd"
+        for name, recipe in recipes((augmentations.RandomCrop(),)).items()
     }
 
 

@@ -70,6 +70,31 @@ def _loop(
     return jax.lax.fori_loop(0, num_steps, lambda i, c: step(static, start + i, c, *operands), carry)
 
 
+def row_by_row(function: Callable[..., Array]) -> Callable[..., Array]:
+    """On a CPU a loop over the rows that are read where ``function`` reads an image at once; elsewhere as it is.
+
+    XLA's programs for a CPU fuse what is computed of a position with every number that is read there, once for each
+    channel, and then use no vector instructions: at 224×224, rows take a half to a fifth of the time.
+
+    Args:
+        function: ``function(given, rows)`` of two trees of arrays, where an entry of the result depends on the entry
+            of the rows at the same leading index alone. Derivatives, of any order and mode, are those of
+            ``function``.
+    """
+    if jax.default_backend() != "cpu":
+        return function
+
+    @jax.custom_jvp
+    def looped(given: PyTree, rows: PyTree) -> Array:
+        return jax.lax.map(partial(function, given), rows)
+
+    @looped.defjvp
+    def derivative(primals: tuple[PyTree, PyTree], tangents: tuple[PyTree, PyTree]) -> tuple[Array, Array]:
+        return looped(*primals), jax.jvp(function, primals, tangents)[1]
+
+    return looped
+
+
 def one_by_one(function: Callable[..., Array]) -> Callable[..., Array]:
     """On a CPU a loop over examples where ``jax.vmap`` would compute them together; elsewhere as it is.
 

@@ -6,21 +6,21 @@ pixel of the result reads in the image. Warping by A and the result by B is warp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice
+from robust_jax.core.loops import row_by_row
 from robust_jax.images.borders import MODES
-from robust_jax.images.resample import map_coordinates
+from robust_jax.images.resample import OUTLINE, inside_outline, map_coordinates
 
 Matrix = Float[Array, "3 3"]
 Scalar = float | Float[Array, ""]
 Point = tuple[Scalar, Scalar]
-
-OUTLINE = "outline"
-"""A border mode: ``nearest`` up to the outer edges of the outer pixels, half a pixel beyond their centres, and a
-constant from there on, as in Pillow."""
 
 
 def warp(
@@ -41,7 +41,7 @@ def warp(
         matrix: where result pixels read, see the module.
         shape: height and width of the result; by default the image's.
         order: 0, the nearest pixel; 1, bilinear.
-        mode: of the border, see :data:`robust_jax.images.borders.MODES`, and :data:`OUTLINE`.
+        mode: of the border, as of :func:`~robust_jax.images.resample.map_coordinates`.
         cval: beyond the border, with modes ``constant`` and ``outline``.
 
     Raises:
@@ -49,7 +49,7 @@ def warp(
     """
     check_choice("mode", mode, (*MODES, OUTLINE))
     rows, columns = source_points(matrix, image.shape[:2] if shape is None else shape)
-    return read(image, rows, columns, order=order, mode=mode, cval=cval)
+    return map_coordinates(image, rows, columns, order=order, mode=mode, cval=cval)
 
 
 def rotate_translate(
@@ -85,19 +85,33 @@ def slide(
         order: 0, the nearest pixel; 1, linear.
         cval: beyond the border.
     """
-    size = image.shape[axis]
-    along, across = jnp.arange(size, dtype=jnp.float32), jnp.arange(image.shape[1 - axis])
+    along, across = jnp.arange(image.shape[axis], dtype=jnp.float32), jnp.arange(image.shape[1 - axis])
     if axis == 0:
         positions, lines = along[:, None] + shifts[None], across[None]
     else:
         positions, lines = along[None] + shifts[:, None], across[:, None]
+    read = row_by_row(partial(_read_along, axis=axis, order=order))
+    return read((image, cval), jnp.broadcast_arrays(positions, lines))
+
+
+def _read_along(
+    given: tuple[Float[Array, "h w c"], Scalar],
+    rows: Sequence[Array],
+    *,
+    axis: int,
+    order: int,
+) -> Float[Array, "*n c"]:
+    """The image on whole lines along an axis, at positions between pixels."""
+    image, cval = given
+    positions, lines = rows
+    size, width = image.shape[axis], image.shape[1]
     inside = inside_outline(positions, size)
     positions = jnp.clip(positions, -1, size)
     pixels = image.reshape(-1, image.shape[-1])
 
-    def pixel(position: Float[Array, "h w"]) -> Float[Array, "h w c"]:
+    def pixel(position: Float[Array, "*n"]) -> Float[Array, "*n c"]:
         index = jnp.clip(position, 0, size - 1).astype(jnp.int32)
-        index = index * image.shape[1] + lines if axis == 0 else lines * image.shape[1] + index
+        index = index * width + lines if axis == 0 else lines * width + index
         return pixels.at[index].get(mode="promise_in_bounds")
 
     if order == 0:
@@ -107,33 +121,6 @@ def slide(
         weight = (positions - first)[..., None]
         values = pixel(first) * (1 - weight) + pixel(first + 1) * weight
     return jnp.where(inside[..., None], values, cval)
-
-
-def read(
-    image: Float[Array, "h w c"],
-    rows: Float[Array, "*n"],
-    columns: Float[Array, "*n"],
-    *,
-    order: int = 1,
-    mode: str = "constant",
-    cval: float = 0.0,
-) -> Float[Array, "*n c"]:
-    """As :func:`~robust_jax.images.resample.map_coordinates`, with the mode :data:`OUTLINE` as well."""
-    height, width, _ = image.shape
-    # Far outside nothing differs, and indices must not overflow.
-    if mode in ("constant", "nearest", OUTLINE):
-        rows, columns = jnp.clip(rows, -2, height + 1), jnp.clip(columns, -2, width + 1)
-    inner_mode = "nearest" if mode == OUTLINE else mode
-    values = map_coordinates(image, rows, columns, order=order, mode=inner_mode, cval=cval)
-    if mode != OUTLINE:
-        return values
-    inside = inside_outline(rows, height) & inside_outline(columns, width)
-    return jnp.where(inside[..., None], values, cval)
-
-
-def inside_outline(positions: Float[Array, "*n"], size: int) -> Array:
-    """Whether positions along an axis of ``size`` pixels are on one of them, whose centres are whole numbers."""
-    return (positions >= -0.5) & (positions < size - 0.5)
 
 
 def source_points(matrix: Matrix, shape: tuple[int, int]) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.loops import row_by_row
 from robust_jax.images.borders import MODES, fold
 from robust_jax.types import Image
+
+OUTLINE = "outline"
+"""A border mode: ``nearest`` up to the outer edges of the outer pixels, half a pixel beyond their centres, and a
+constant from there on, as in Pillow."""
 
 
 def map_coordinates(
@@ -33,33 +39,69 @@ def map_coordinates(
         rows: where, from the top.
         columns: where, from the left.
         order: 0, the nearest pixel; 1, bilinear.
-        mode: of the border, see :data:`robust_jax.images.borders.MODES`.
-        cval: beyond the border, with mode ``constant``.
+        mode: of the border, see :data:`robust_jax.images.borders.MODES`, and :data:`OUTLINE`.
+        cval: beyond the border, with modes ``constant`` and ``outline``.
 
     Raises:
         ValueError: if the order or the mode is unknown.
     """
-    check_choice("mode", mode, MODES)
+    check_choice("mode", mode, (*MODES, OUTLINE))
     if order not in (0, 1):
         raise ValueError(f"Expected order 0 or 1, got order={order!r}.")
-    if order == 0:
-        return _pixels(image, jnp.floor(rows + 0.5), jnp.floor(columns + 0.5), mode, cval)
+    height, width, _ = image.shape
+    # Far outside nothing differs, and indices must not overflow.
+    if mode in ("constant", "nearest", OUTLINE):
+        rows, columns = jnp.clip(rows, -2, height + 1), jnp.clip(columns, -2, width + 1)
+    positions = jnp.broadcast_arrays(rows, columns)
+    read = partial(_nearest if order == 0 else _bilinear, mode=mode)
+    return (read if positions[0].ndim < 2 else row_by_row(read))((image, cval), positions)
+
+
+Given = tuple[Image, float | Float[Array, ""]]
+"""An image, and what lies beyond it."""
+Positions = Sequence[Float[Array, "*n"]]
+"""Rows and columns."""
+
+
+def _nearest(given: Given, positions: Positions, *, mode: str) -> Float[Array, "*n c"]:
+    rows, columns = positions
+    return _within(_pixels(given, jnp.floor(rows + 0.5), jnp.floor(columns + 0.5), mode), given, positions, mode)
+
+
+def _bilinear(given: Given, positions: Positions, *, mode: str) -> Float[Array, "*n c"]:
+    rows, columns = positions
     top, left = jnp.floor(rows), jnp.floor(columns)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
-    upper = _mix(_pixels(image, top, left, mode, cval), _pixels(image, top, left + 1, mode, cval), right)
-    lower = _mix(_pixels(image, top + 1, left, mode, cval), _pixels(image, top + 1, left + 1, mode, cval), right)
-    return _mix(upper, lower, down)
+    upper = _mix(_pixels(given, top, left, mode), _pixels(given, top, left + 1, mode), right)
+    lower = _mix(_pixels(given, top + 1, left, mode), _pixels(given, top + 1, left + 1, mode), right)
+    return _within(_mix(upper, lower, down), given, positions, mode)
 
 
-def _pixels(image: Image, rows: Float[Array, "*n"], columns: Float[Array, "*n"], mode: str, cval: float):
+def _pixels(given: Given, rows: Float[Array, "*n"], columns: Float[Array, "*n"], mode: str) -> Float[Array, "*n c"]:
+    image, cval = given
     height, width, channels = image.shape
     rows, columns = rows.astype(jnp.int32), columns.astype(jnp.int32)
-    index = fold(rows, height, mode) * width + fold(columns, width, mode)
+    folded = "nearest" if mode == OUTLINE else mode
+    index = fold(rows, height, folded) * width + fold(columns, width, folded)
     values = jnp.asarray(image).reshape(-1, channels).at[index].get(mode="promise_in_bounds")
     if mode != "constant":
         return values
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     return jnp.where(inside[..., None], values, cval)
+
+
+def _within(values: Float[Array, "*n c"], given: Given, positions: Positions, mode: str) -> Float[Array, "*n c"]:
+    """Values, and with mode ``outline`` the constant beyond."""
+    if mode != OUTLINE:
+        return values
+    (image, cval), (rows, columns) = given, positions
+    inside = inside_outline(rows, image.shape[0]) & inside_outline(columns, image.shape[1])
+    return jnp.where(inside[..., None], values, cval)
+
+
+def inside_outline(positions: Float[Array, "*n"], size: int) -> Bool[Array, "*n"]:
+    """Whether positions along an axis of ``size`` pixels are on one of them, whose centres are whole numbers."""
+    return (positions >= -0.5) & (positions < size - 0.5)
 
 
 def _mix(first: Array, second: Array, weight: Array) -> Array:
