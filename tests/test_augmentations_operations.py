@@ -80,6 +80,13 @@ def test_as_pillow(photograph, interpolation):
         assert difference.max() <= (1 if name not in ("shear_x", "shear_y", "rotate") else 255), (name, value)
 
 
+def test_luma_is_pillows_level_for_level():
+    colours = np.random.default_rng(0).integers(0, 256, (512, 512, 3)).astype(np.uint8)
+    ours = 255 * operate(operation_number("saturation"), 0.0, as_array(colours))
+    expected = np.asarray(Image.fromarray(colours).convert("L"))
+    np.testing.assert_array_equal(np.round(ours), np.repeat(expected[..., None], 3, axis=-1))
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_without_strength_nothing_changes(photograph, name):
     image = as_array(photograph)
