@@ -100,6 +100,19 @@ def test_ranges_beyond_1_are_1_and_can_come_back():
     np.testing.assert_allclose(jax.grad(invariance)(params)["ranges"], 1.0)
 
 
+def test_gradients_are_finite_where_no_range_is_left():
+    model = models.AugNet(NETWORK, operations=("rotate", "translate_x"))
+    params, state = variables_with(model, ranges=0.0)
+    rngs = {"dropout": KEY}
+
+    @jax.grad
+    def slope(params):
+        output, _ = model.apply({"params": params, **state}, IMAGES, train=True, rngs=rngs, mutable=list(state))
+        return output.aux["invariance"].mean() + output.logits.sum()
+
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope(params)))
+
+
 def test_component():
     model = models.AugNet(NETWORK)
     assert config.from_json(config.to_json(model)) == model
