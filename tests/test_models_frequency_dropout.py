@@ -15,7 +15,7 @@ MAPS = jax.random.normal(jax.random.key(1), (2, 9, 8, 6))
 
 
 def test_each_channel_is_filtered_by_its_own_kernel():
-    dropout = FrequencyDropout(rate=0.5)
+    dropout = FrequencyDropout(rate=0.5, size=5)
     kernels = np.asarray(dropout.kernels(KEY, 6))
     assert kernels.shape == (5, 5, 6)
     filtered = jax.jit(dropout.filter_maps)(KEY, MAPS)
@@ -26,28 +26,45 @@ def test_each_channel_is_filtered_by_its_own_kernel():
             np.testing.assert_allclose(filtered[example, ..., channel], expected, atol=1e-5)
 
 
-def test_kernels_are_drawn_with_their_chances():
-    identity = np.zeros((5, 5))
-    identity[2, 2] = 1
-    kernels = np.moveaxis(np.asarray(FrequencyDropout(rate=0.3).kernels(KEY, 3000)), -1, 0)
-    dropped = ~np.isclose(kernels, identity).all(axis=(1, 2))
-    assert stats.binomtest(int(dropped.sum()), 3000, 0.3).pvalue > 1e-3
-    np.testing.assert_allclose(np.abs(kernels).sum(axis=(1, 2)), 1, atol=1e-5)
-    # Gaussians alone have no negative weights; of the others, all but the widest have some.
-    positive = (kernels[dropped] > 0).all(axis=(1, 2)).mean()
-    assert 1 / 3 - 0.05 < positive < 0.75
+@pytest.mark.parametrize(("name", "share"), [("gaussian", 0.6), ("laplacian", 0.5), ("gabor", 0.2)])
+def test_kernels_are_the_published_ones(name, share):
+    """As many as published are filters, each by the published formula for some σ of the range."""
+    kernels = np.moveaxis(np.asarray(FrequencyDropout(kinds=(name,)).kernels(KEY, 2000)), -1, 0)
+    identity = np.outer([0, 1, 0], [0, 1, 0])
+    # A Gaussian of 0.2 pixels is all but the identity, but for its rounding.
+    filtered = kernels[~(kernels == identity[None]).all(axis=(1, 2))]
+    assert stats.binomtest(len(filtered), 2000, share).pvalue > 1e-3
+    y, x = np.mgrid[-1:2, -1:2]
+    low, high = {"gaussian": (0.2, 1), "laplacian": (0.2, 3), "gabor": (1e-3, 1)}[name]
+    sigmas = np.linspace(low, high, 4001)[:, None, None]
+    decay = np.exp(-(x**2 + (y**2 if name != "gabor" else 0)) / (2 * sigmas**2))
+    expected = {
+        "gaussian": decay / decay.sum(axis=(1, 2), keepdims=True),
+        "laplacian": (1 - (x**2 + y**2) / (2 * sigmas**2)) * decay,
+        "gabor": decay * np.cos(2 * np.pi * x / 3),
+    }[name]
+    if name == "laplacian":
+        expected /= expected.sum(axis=(1, 2), keepdims=True)
+    nearest = [np.abs(expected - one).max(axis=(1, 2)) for one in filtered[:200]]
+    assert max(distance.min() for distance in nearest) < 0.02
+    found = np.array([sigmas.ravel()[distance.argmin()] for distance in nearest])
+    assert stats.kstest(found, stats.uniform(low, high - low).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_kinds(kind):
-    kernels = np.moveaxis(np.asarray(FrequencyDropout(rate=1.0, kinds=(kind,)).kernels(KEY, 200)), -1, 0)
-    np.testing.assert_allclose(kernels, kernels[:, ::-1, ::-1], atol=1e-6)
-    assert (kernels[:, 2, 2] == kernels.max(axis=(1, 2))).all()
-    if kind == "gabor":
-        assert not np.allclose(kernels, kernels[:, ::-1], atol=1e-3)
-    else:
-        np.testing.assert_allclose(kernels, kernels.swapaxes(1, 2), atol=1e-6)
-    assert (kernels.min() >= 0) == (kind == "gaussian")
+def test_a_layer_draws_one_kind():
+    kinds = set()
+    for seed in range(12):
+        kernels = np.moveaxis(np.asarray(FrequencyDropout(rate=1.0).kernels(jax.random.key(seed), 50)), -1, 0)
+        gabor = not np.allclose(kernels, kernels.swapaxes(1, 2), atol=1e-6)
+        negative = kernels.min(axis=(1, 2)) < -1e-6
+        kinds.add("gabor" if gabor else "laplacian" if negative.any() else "gaussian")
+        assert gabor or not negative.any() or negative.mean() > 0.1
+    assert kinds == set(KINDS)
+
+
+def test_larger_laplacians_are_bounded():
+    kernels = FrequencyDropout(rate=1.0, size=7, kinds=("laplacian",)).kernels(KEY, 500)
+    assert jnp.abs(kernels).max() <= 10.001
 
 
 def test_network_is_itself_in_evaluation_and_random_in_training():

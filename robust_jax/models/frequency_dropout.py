@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,33 +15,61 @@ from robust_jax.core.checks import check_choice, check_fraction
 from robust_jax.models.layers import Dtype, Maps
 from robust_jax.types import Images, Output, PRNGKey
 
-KINDS = ("gaussian", "laplacian", "gabor")
+WAVE = 3.0
+"""Pixels from crest to crest of a Gabor filter."""
+LEAST_SUM = 0.1
+"""Of a Laplacian's weights, where 1 is the one in the middle. At 3×3 none is less; larger ones can sum to 0."""
+
+
+class Kind(NamedTuple):
+    """A family of filters, with the published numbers."""
+
+    share: float
+    """Of channels that are filtered."""
+    least: float
+    """Standard deviation in pixels."""
+    greatest: float
+    """Standard deviation in pixels."""
+
+
+KINDS = {"gaussian": Kind(0.6, 0.2, 1.0), "laplacian": Kind(0.5, 0.2, 3.0), "gabor": Kind(0.2, 0.0, 1.0)}
 
 
 class FrequencyDropout(nn.Module):
     r"""Each channel, by chance, through a random filter: what it knew by some frequencies it must tell by others.
 
-    Filters are drawn for every step and channel, and shared by the batch: Gaussians, Laplacians of Gaussians, or Gabor
-    filters with a random direction, each with a standard deviation from U(0.5, 2) pixels (and a wave of 2 to 5), scaled
-    so that the moduli of their weights sum to one. Kept deterministic, and the identity, outside training.
+    A layer draws a kind of filter for each step, shared by the batch, and for every channel whether it is filtered and
+    a standard deviation σ, uniformly:
+
+    .. math::
+        g \propto e^{-r^2 / 2\sigma^2}, \quad l \propto (1 - r^2 / 2\sigma^2)\, e^{-r^2 / 2\sigma^2}, \quad
+        b = e^{-x^2 / 2\sigma^2} \cos(2\pi x / 3)
+
+    Gaussians g and Laplacians of Gaussians l sum to one; Gabor filters b are not scaled. The ends of σ are 0.2 and 1
+    pixels, 0.2 and 3, and 0 and 1. Outside training it is the identity.
+
+    In the published code the kind is drawn once an epoch for the whole network, and its last filters stay in
+    evaluation.
 
     Raises:
         ValueError: if the rate is outside [0, 1], the size not odd, or a kind unknown (the nearest is named).
 
     References:
-        Islam & Glocker, "Frequency Dropout: Feature-Level Regularization via Randomized Filtering" (2022). The ranges
-        are ours.
+        Islam & Glocker, "Frequency Dropout: Feature-Level Regularization via Randomized Filtering" (arXiv 2209.09844);
+        numbers are those of its published code.
     """
 
-    rate: float = 0.4
-    """Share of channels that are filtered."""
-    size: int = 5
+    rate: float | None = None
+    """Share of channels that are filtered; None is as published, 0.6 by Gaussians, 0.5 by Laplacians, 0.2 by Gabor
+    filters."""
+    size: int = 3
     """Of the kernels, in pixels."""
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = tuple(KINDS)
     """What is drawn from."""
 
     def __post_init__(self):
-        check_fraction("rate", self.rate)
+        if self.rate is not None:
+            check_fraction("rate", self.rate)
         if self.size < 1 or self.size % 2 == 0:
             raise ValueError(f"Expected an odd size >= 1, got size={self.size!r}.")
         for kind in self.kinds:
@@ -49,7 +78,7 @@ class FrequencyDropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, *, train: bool = False) -> Maps:
-        return self.filter_maps(self.make_rng("dropout"), x) if train and self.rate > 0 else x
+        return self.filter_maps(self.make_rng("dropout"), x) if train and self.rate != 0 else x
 
     def filter_maps(self, key: PRNGKey, x: Maps) -> Maps:
         """Feature maps under filters of one key; zeros lie beyond the border."""
@@ -60,15 +89,21 @@ class FrequencyDropout(nn.Module):
         )
 
     def kernels(self, key: PRNGKey, channels: int) -> Float[Array, "size size channels"]:
-        """A filter of each channel, or the identity."""
-        chance_key, kind_key, key = jax.random.split(key, 3)
-        drawn = jnp.stack([_KERNELS[kind](key, self.size, channels) for kind in self.kinds])
-        drawn = drawn / jnp.sum(jnp.abs(drawn), axis=(1, 2), keepdims=True)
-        kind = jax.random.randint(kind_key, (1, 1, 1, channels), 0, len(self.kinds))
-        chosen = jnp.take_along_axis(drawn, kind, axis=0)[0]
+        """A filter of each channel, all of one kind, or the identity."""
+        kind_key, chance_key, sigma_key = jax.random.split(key, 3)
+        kinds = [KINDS[name] for name in self.kinds]
+        kind = jax.random.randint(kind_key, (), 0, len(kinds))
+        rate = jnp.asarray([kind.share for kind in kinds] if self.rate is None else [self.rate] * len(kinds))[kind]
+        uniform = jax.random.uniform(sigma_key, (1, 1, channels))
+        drawn = jnp.stack(
+            [
+                _KERNELS[name](_grid(self.size), jnp.maximum(low + (high - low) * uniform, 1e-3))
+                for name, (_, low, high) in zip(self.kinds, kinds, strict=True)
+            ]
+        )[kind]
         identity = np.zeros((self.size, self.size, 1), np.float32)
         identity[self.size // 2, self.size // 2] = 1
-        return jnp.where(jax.random.bernoulli(chance_key, self.rate, (1, 1, channels)), chosen, identity)
+        return jnp.where(jax.random.bernoulli(chance_key, rate, (1, 1, channels)), drawn, identity)
 
 
 class FrequencyDropped(nn.Module):
@@ -104,35 +139,33 @@ class FrequencyDropped(nn.Module):
             return network(images, train=True)
 
 
-def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+Grid = tuple[Float[np.ndarray, "size 1 1"], Float[np.ndarray, "1 size 1"]]
+"""Rows and columns from the middle."""
+Sigma = Float[Array, "1 1 channels"]
+
+
+def _grid(size: int) -> Grid:
     k = np.arange(size, dtype=np.float32) - size // 2
     return k[:, None, None], k[None, :, None]
 
 
-def _sigma(key: PRNGKey, channels: int) -> Float[Array, "1 1 channels"]:
-    return jax.random.uniform(key, (1, 1, channels), minval=0.5, maxval=2.0)
+def _gaussian(grid: Grid, sigma: Sigma) -> Float[Array, "size size channels"]:
+    y, x = grid
+    kernel = jnp.exp(-(x**2 + y**2) / (2 * sigma**2))
+    return kernel / jnp.sum(kernel, axis=(0, 1), keepdims=True)
 
 
-def _gaussian(key: PRNGKey, size: int, channels: int) -> Float[Array, "size size channels"]:
-    y, x = _grid(size)
-    return jnp.exp(-(x**2 + y**2) / (2 * _sigma(key, channels) ** 2))
+def _laplacian(grid: Grid, sigma: Sigma) -> Float[Array, "size size channels"]:
+    y, x = grid
+    share = (x**2 + y**2) / (2 * sigma**2)
+    kernel = (1 - share) * jnp.exp(-share)
+    return kernel / jnp.maximum(jnp.sum(kernel, axis=(0, 1), keepdims=True), LEAST_SUM)
 
 
-def _laplacian(key: PRNGKey, size: int, channels: int) -> Float[Array, "size size channels"]:
-    """Of a Gaussian, turned over: positive in the middle."""
-    y, x = _grid(size)
-    share = (x**2 + y**2) / (2 * _sigma(key, channels) ** 2)
-    return (1 - share) * jnp.exp(-share)
+def _gabor(grid: Grid, sigma: Sigma) -> Float[Array, "size size channels"]:
+    """A wave across, under a Gaussian that goes on downwards without end."""
+    y, x = grid
+    return jnp.ones_like(y) * jnp.exp(-(x**2) / (2 * sigma**2)) * jnp.cos(2 * jnp.pi * x / WAVE)
 
 
-def _gabor(key: PRNGKey, size: int, channels: int) -> Float[Array, "size size channels"]:
-    """A wave along one direction under a Gaussian."""
-    sigma_key, angle_key, wave_key = jax.random.split(key, 3)
-    y, x = _grid(size)
-    angle = jax.random.uniform(angle_key, (1, 1, channels), maxval=jnp.pi)
-    length = jax.random.uniform(wave_key, (1, 1, channels), minval=2.0, maxval=5.0)
-    along = jnp.cos(angle) * x + jnp.sin(angle) * y
-    return jnp.exp(-(x**2 + y**2) / (2 * _sigma(sigma_key, channels) ** 2)) * jnp.cos(2 * jnp.pi * along / length)
-
-
-_KERNELS = {"gaussian": _gaussian, "laplacian": _laplacian, "gabor": _gabor}
+_KERNELS: dict[str, Callable[[Grid, Sigma], Array]] = {"gaussian": _gaussian, "laplacian": _laplacian, "gabor": _gabor}
