@@ -7,7 +7,6 @@ pixel of the result reads in the image. Warping by A and the result by B is warp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +89,7 @@ def slide(
         positions, lines = along[:, None] + shifts[None], across[None]
     else:
         positions, lines = along[None] + shifts[:, None], across[:, None]
-    read = row_by_row(partial(_read_along, axis=axis, order=order))
-    return read((image, cval), jnp.broadcast_arrays(positions, lines))
+    return row_by_row(_read_along, (image, cval), jnp.broadcast_arrays(positions, lines), axis=axis, order=order)
 
 
 def _read_along(

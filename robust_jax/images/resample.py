@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +52,10 @@ def map_coordinates(
     if mode in ("constant", "nearest", OUTLINE):
         rows, columns = jnp.clip(rows, -2, height + 1), jnp.clip(columns, -2, width + 1)
     positions = jnp.broadcast_arrays(rows, columns)
-    read = partial(_nearest if order == 0 else _bilinear, mode=mode)
-    return (read if positions[0].ndim < 2 else row_by_row(read))((image, cval), positions)
+    read = _nearest if order == 0 else _bilinear
+    if positions[0].ndim < 2:
+        return read((image, cval), positions, mode=mode)
+    return row_by_row(read, (image, cval), positions, mode=mode)
 
 
 Given = tuple[Image, float | Float[Array, ""]]
