@@ -22,6 +22,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["robust_jax", "robust_jax.*"]),
+    package_data={"robust_jax.augmentations": ["*.safetensors"]},
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8",

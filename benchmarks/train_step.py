@@ -92,6 +92,7 @@ def recipes() -> dict[str, dict[str, Any]]:
         "AutoAugment": augmentations.AutoAugment(),
         "AugMix": augmentations.AugMix(),
         "PRIME": augmentations.Prime(),
+        "DeepAugment": augmentations.DeepAugment(),
         "Noise2Net": augmentations.Noise2Net(),
     }
     mixers = {"Mixup": augmentations.Mixup(), "CutMix": augmentations.CutMix()}

@@ -31,6 +31,7 @@ AUGMENTATIONS = [
     augmentations.Chain(steps=(augmentations.RandomCrop(padding=2), augmentations.HorizontalFlip())),
     augmentations.ColourJitter(),
     augmentations.Cutout(size=3),
+    augmentations.DeepAugment(),
     augmentations.Diffeomorphism(),
     augmentations.Gaussian(sigma=0.1),
     augmentations.GaussianBlur(probability=1.0),

@@ -8,6 +8,7 @@ from robust_jax.augmentations.blur import GaussianBlur
 from robust_jax.augmentations.colour_jitter import ColourJitter
 from robust_jax.augmentations.compose import Chain, Identity, OneOf
 from robust_jax.augmentations.crop import RandomCrop
+from robust_jax.augmentations.deep_augment import DeepAugment
 from robust_jax.augmentations.erase import Cutout, RandomErasing
 from robust_jax.augmentations.flip import HorizontalFlip
 from robust_jax.augmentations.lp import Gaussian, RandomLp
@@ -29,6 +30,7 @@ __all__ = [
     "ColourJitter",
     "CutMix",
     "Cutout",
+    "DeepAugment",
     "Diffeomorphism",
     "Gaussian",
     "GaussianBlur",
