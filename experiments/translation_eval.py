@@ -62,7 +62,7 @@ def smoke() -> dict[str, train.Experiment]:
 
 
 def small() -> dict[str, train.Experiment]:
-    """8,000 images of CIFAR-10 as JPEG, on two cores, and networks that learn something of them in half a minute."""
+    """6,000 images of CIFAR-10 as JPEG, on two cores, and networks that learn something of them in half a minute."""
     networks = {
         "conv": models.ResNet(stage_sizes=(1, 1, 1), width=16, stem="patch"),
         "vit": models.ViT(patch_size=4, width=64, depth=3, heads=4, pooling="mean"),
@@ -71,10 +71,10 @@ def small() -> dict[str, train.Experiment]:
     return runs(
         networks,
         (0, 4, 8),
-        data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=8000, num_test=500),
+        data=data.Tfds("cifar10_jpeg75", data_dir=f"{SHARED}/data/tfds", num_train=6000, num_test=300),
         optimiser=train.AdamW(learning_rate=2e-3, weight_decay=0.05),
         schedule=train.Cosine(warmup_epochs=0.5),
-        epochs=5,
+        epochs=4,
         batch_size=100,
         suites=evaluation(16),
     )
