@@ -63,7 +63,7 @@ def smoke() -> dict[str, train.Experiment]:
             **recipe,
         )
         for name, recipe in recipes(hidden=4).items()
-        if name in ("standard", "deepaugment", "noise2net_augmix")
+        if name in ("standard", "deepaugment", "noise2net")
     }
 
 

@@ -14,7 +14,7 @@ from robust_jax.commands.run import run_experiment
     [
         ("augmix", "augmix_jsd", {"mean error %"}),
         ("augnet", "turned_augnet", {"−range of rotate"}),
-        ("deepaugment", "noise2net", {"mean error %"}),
+        ("deepaugment", "deepaugment", {"mean error %"}),
         ("dign", "dign", {"mean error %"}),
         ("frequency_dropout", "frequency_dropout", {"mean error %"}),
         ("mixing", "cutmix", {"mean error %"}),
