@@ -1,9 +1,9 @@
 """Pure noise images for classes with few examples, and batch norm that tells them apart (Zada et al., 2022).
 
 Ten classes that decline in number to a hundredth, of CIFAR-10 and at `small` scale of MNIST. All runs but the first
-repeat examples until every class is as
-frequent; the last two replace a part of these by images of pure noise, with batch statistics in common with the other
-images, or of their own (DAR-BN). The test set has all classes alike, so its error is the balanced one.
+repeat examples until every class is as frequent; the last two replace a part of these by images of pure noise, with
+batch statistics in common with the other images, or of their own (DAR-BN). The test set has all classes alike, so its
+error is the balanced one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def smoke() -> dict[str, train.Experiment]:
 
 
 def small() -> dict[str, train.Experiment]:
-    """MNIST with 500 images of the first class and 5 of the last, not augmented, on two cores; three seeds."""
+    """MNIST with 200 images of the first class and 2 of the last, not augmented, on two cores; three seeds."""
     source = data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_test=2000)
     runs = {
         name: train.Experiment(
@@ -70,12 +70,12 @@ def small() -> dict[str, train.Experiment]:
             optimiser=train.Sgd(learning_rate=0.1, nesterov=True, weight_decay=5e-4),
             schedule=train.Cosine(warmup_epochs=0.5),
             # As many steps with a quarter of the examples.
-            epochs=8 if name != "standard" else 32,
+            epochs=16 if name != "standard" else 64,
             batch_size=100,
             suites={"clean": suites.Clean()},
             **recipe,
         )
-        for name, recipe in recipes(source, 500, 100, mean=(0.1307,), std=(0.3081,)).items()
+        for name, recipe in recipes(source, 200, 100, mean=(0.1307,), std=(0.3081,)).items()
     }
     return train.over_seeds(runs, 3)
 
