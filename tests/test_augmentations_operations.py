@@ -7,8 +7,10 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_image
 
+from robust_jax import augmentations
 from robust_jax.augmentations import OPERATIONS, operate, operation_number
-from robust_jax.augmentations.operations import WITHOUT_VALUE
+from robust_jax.augmentations.operations import WITHOUT_VALUE, from_levels, operate_levels, to_levels
+from robust_jax.images.quantise import quantise
 
 RESAMPLING = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
 VALUES = {
@@ -85,6 +87,35 @@ def test_luma_is_pillows_level_for_level():
     ours = 255 * operate(operation_number("saturation"), 0.0, as_array(colours))
     expected = np.asarray(Image.fromarray(colours).convert("L"))
     np.testing.assert_array_equal(np.round(ours), np.repeat(expected[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("interpolation", RESAMPLING)
+def test_on_eight_bits_as_on_floats(photograph, interpolation):
+    image = as_array(photograph)
+    levels = jnp.asarray(np.asarray(photograph))
+    settings = {"interpolation": interpolation, "fill": 0.4}
+    on_floats = jax.jit(lambda number, value: operate(number, value, image, **settings))
+    on_levels = jax.jit(lambda number, value: operate_levels(number, value, levels, **settings))
+    for name, value in CASES:
+        number = jnp.int32(operation_number(name))
+        found = on_levels(number, value)
+        assert found.dtype == jnp.uint8
+        expected = to_levels(on_floats(number, value))
+        # Of what is computed in another order, a value may fall on a level exactly, and either side of it by rounding.
+        difference = np.abs(np.asarray(found, int) - np.asarray(expected, int))
+        assert (difference > 0).mean() < 1e-3, name
+        assert difference.max() <= 1, name
+
+
+def test_policies_have_the_derivative_of_their_operations():
+    image = jnp.round(255 * jax.random.uniform(jax.random.key(0), (12, 16, 3))) / 255
+    policy = augmentations.RandAugment()
+    gradients = jax.vmap(jax.grad(lambda x, key: jnp.sum(policy(key, x) ** 2)), (None, 0))(
+        image, jax.random.split(jax.random.key(1), 20)
+    )
+    assert jnp.isfinite(gradients).all()
+    assert (jnp.abs(gradients).max(axis=(1, 2, 3)) > 0).mean() > 0.8, "all but those that count levels"
+    np.testing.assert_array_equal(from_levels(to_levels(image)), quantise(image))
 
 
 @pytest.mark.parametrize("name", VALUES)

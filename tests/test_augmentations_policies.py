@@ -20,10 +20,11 @@ IMAGE = jnp.round(255 * jax.random.uniform(jax.random.key(3), (12, 12, 3))) / 25
 def draw(monkeypatch):
     """Draws from an augmentation; gives names and values of the operations it asks for, of one image after another."""
 
-    def write_down(number, value, image, **kwargs):
-        return jnp.concatenate([jnp.stack([number + 1.0, value]).reshape(1, 2, 1), image[:-1]])
+    def write_down(policy, numbers, values, image):
+        lines = jnp.stack([numbers + 1.0, values], axis=1)[::-1, :, None]
+        return jnp.concatenate([lines, image[len(lines) :]])
 
-    monkeypatch.setattr(policies, "operate", write_down)
+    monkeypatch.setattr(policies, "_apply", write_down)
 
     def run(augmentation, num, seed=0):
         # As high and wide as the policies' tables need to know, and otherwise empty.

@@ -11,9 +11,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_jax.augmentations.auto_augment_tables import POLICIES
-from robust_jax.augmentations.operations import FACTORS, INTERPOLATIONS, OPERATIONS, operate, operation_number
+from robust_jax.augmentations.operations import (
+    FACTORS,
+    INTERPOLATIONS,
+    OPERATIONS,
+    from_levels,
+    operate,
+    operate_levels,
+    operation_number,
+    to_levels,
+)
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.core.loops import one_by_one
+from robust_jax.images.quantise import quantise
 from robust_jax.types import Image, PRNGKey
 
 BINS = 31
@@ -87,15 +97,18 @@ def _apply(
     values: Float[Array, "n"],
     image: Image,
 ) -> Image:
-    """Operations, one after the other."""
-
-    def step(image: Image, operation: tuple[Int[Array, ""], Float[Array, ""]]) -> tuple[Image, None]:
-        return operate(*operation, image, interpolation=policy.interpolation, fill=policy.fill), None
+    """Operations, one after the other, on eight bits."""
+    settings = {"interpolation": policy.interpolation, "fill": policy.fill}
 
     def apply(numbers: Int[Array, "n"], values: Float[Array, "n"], image: Image) -> Image:
-        return jax.lax.scan(step, image, (numbers, values))[0]
+        step = lambda image, operation: (operate(*operation, image, **settings), None)  # noqa: E731
+        return jax.lax.scan(step, quantise(image), (numbers, values))[0]
 
-    return one_by_one(apply)(numbers, values, image)
+    def apply_to_levels(numbers: Int[Array, "n"], values: Float[Array, "n"], image: Image) -> Image:
+        step = lambda levels, operation: (operate_levels(*operation, levels, **settings), None)  # noqa: E731
+        return from_levels(jax.lax.scan(step, to_levels(image), (numbers, values))[0])
+
+    return one_by_one(apply_to_levels, smooth=apply)(numbers, values, image)
 
 
 @dataclasses.dataclass(frozen=True)

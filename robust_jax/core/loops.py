@@ -71,25 +71,27 @@ def _loop(
 
 
 def row_by_row(function: Callable[..., Array], given: PyTree, rows: PyTree, **settings: Hashable) -> Array:
-    """``function(given, rows, **settings)``, on a CPU in a loop over the rows that are read.
+    """``function(given, row, **settings)`` of every row, in a loop on a CPU and together elsewhere.
 
     XLA's programs for a CPU fuse what is computed of a position with every number that is read there, once for each
     channel, and then use no vector instructions: at 224×224, rows take a half to a fifth of the time. Derivatives, of
-    any order and mode, are those of the function.
+    any order and mode, are those of all rows together.
 
     Args:
-        function: a function of a module, not a closure, so that it compiles once. An entry of its result depends on
-            the entry of the rows at the same leading index alone.
+        function: a function of a module, not a closure, so that it compiles once.
         given: a tree of arrays that all rows read.
         rows: a tree of arrays with equal leading axes.
         settings: what else it takes, part of the program.
     """
-    if jax.default_backend() != "cpu":
-        return function(given, rows, **settings)
-    return _row_by_row(function, tuple(settings.items()), given, rows)
+    together = jax.default_backend() != "cpu"
+    return (_map_together if together else _row_by_row)(function, tuple(settings.items()), given, rows)
 
 
 Settings = tuple[tuple[str, Hashable], ...]
+
+
+def _map_together(function: Callable[..., Array], settings: Settings, given: PyTree, rows: PyTree) -> Array:
+    return jax.vmap(partial(function, given, **dict(settings)))(rows)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -104,8 +106,8 @@ def _row_by_row_jvp(
     primals: tuple[PyTree, PyTree],
     tangents: tuple[PyTree, PyTree],
 ) -> tuple[Array, Array]:
-    at_once = partial(function, **dict(settings))
-    return _row_by_row(function, settings, *primals), jax.jvp(at_once, primals, tangents)[1]
+    together = partial(_map_together, function, settings)
+    return _row_by_row(function, settings, *primals), jax.jvp(together, primals, tangents)[1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -113,7 +115,7 @@ def _map_rows(function: Callable[..., Array], settings: Settings, given: PyTree,
     return jax.lax.map(partial(function, given, **dict(settings)), rows)
 
 
-def one_by_one(function: Callable[..., Array]) -> Callable[..., Array]:
+def one_by_one(function: Callable[..., Array], *, smooth: Callable[..., Array] | None = None) -> Callable[..., Array]:
     """On a CPU a loop over examples where ``jax.vmap`` would compute them together; elsewhere as it is.
 
     For functions that branch: under ``jax.vmap`` a ``jax.lax.switch`` computes all its branches. An accelerator is
@@ -123,14 +125,16 @@ def one_by_one(function: Callable[..., Array]) -> Callable[..., Array]:
     Args:
         function: of arrays that are floating-point numbers or integers, to one array; it may be differentiated once,
             in reverse.
+        smooth: one of equal values, whose derivative is taken, and which accelerators compute; by default the same.
     """
+    smooth = function if smooth is None else smooth
     if jax.default_backend() != "cpu":
-        return function
+        return smooth
 
     looped = _looped(function)
 
     def pullback(arguments: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
-        return jax.vjp(function, *arguments)[1](cotangent)
+        return jax.vjp(smooth, *arguments)[1](cotangent)
 
     # A function with a batching rule of its own has no transpose, so the derivative is one more such function.
     differentiable = jax.custom_vjp(looped)

@@ -6,11 +6,10 @@ pixel of the result reads in the image. Warping by A and the result by B is warp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from robust_jax.core.checks import check_choice
 from robust_jax.core.loops import row_by_row
@@ -84,41 +83,92 @@ def slide(
         order: 0, the nearest pixel; 1, linear.
         cval: beyond the border.
     """
-    along, across = jnp.arange(image.shape[axis], dtype=jnp.float32), jnp.arange(image.shape[1 - axis])
-    if axis == 0:
-        positions, lines = along[:, None] + shifts[None], across[None]
-    else:
-        positions, lines = along[None] + shifts[:, None], across[:, None]
-    return row_by_row(_read_along, (image, cval), jnp.broadcast_arrays(positions, lines), axis=axis, order=order)
+    if axis == 1:
+        rows = (jnp.arange(image.shape[0]), shifts)
+        if order == 0:
+            moved = row_by_row(_cut_row, (_with_room(image), cval), rows, channels=image.shape[2])
+            return moved.reshape(image.shape)
+        return row_by_row(_read_row, (image, cval), rows)
+    rows = jnp.arange(image.shape[0], dtype=jnp.float32)
+    return row_by_row(_read_columns, (image, cval, shifts), rows, order=order)
 
 
-def _read_along(
-    given: tuple[Float[Array, "h w c"], Scalar],
-    rows: Sequence[Array],
-    *,
-    axis: int,
-    order: int,
-) -> Float[Array, "*n c"]:
-    """The image on whole lines along an axis, at positions between pixels."""
+def move_rows(
+    image: Float[Array, "h w c"], shift: Scalar, *, order: int = 1, cval: float = 0.0
+) -> Float[Array, "h w c"]:
+    """The rows of an image from further down: :func:`slide` along axis 0, with one shift for all."""
+    rows = jnp.arange(image.shape[0], dtype=jnp.float32) + shift
+    return row_by_row(_read_whole_row, (image, cval), rows, order=order)
+
+
+def _with_room(image: Float[Array, "h w c"]) -> Float[Array, "h+2 wc"]:
+    """With a row above and one below, channels side by side."""
+    height, width, channels = image.shape
+    return jnp.pad(image.reshape(height, width * channels), ((1, 1), (0, 0)))
+
+
+def _cut_row(
+    given: tuple[Float[Array, "h+2 wc"], Scalar], row: tuple[Int[Array, ""], Float[Array, ""]], *, channels: int
+) -> Float[Array, "wc"]:
+    """A row from further along itself, by whole pixels: a piece of memory, without what is of its neighbours."""
+    (room, cval), (index, shift) = given, row
+    size = room.shape[1]
+    width = size // channels
+    whole = jnp.clip(jnp.floor(shift + 0.5), -width, width).astype(jnp.int32)
+    piece = jax.lax.dynamic_slice(room.reshape(-1), ((index + 1) * size + whole * channels,), (size,))
+    column = np.arange(width, dtype=np.int32).repeat(channels) + whole
+    return jnp.where((column >= 0) & (column < width), piece, cval)
+
+
+def _read_row(
+    given: tuple[Float[Array, "h w c"], Scalar], row: tuple[Int[Array, ""], Float[Array, ""]]
+) -> Float[Array, "w c"]:
+    """A row from further along itself, between pixels."""
+    (image, cval), (index, shift) = given, row
+    _, width, channels = image.shape
+    positions = jnp.arange(width, dtype=jnp.float32) + shift
+    inside, positions = inside_outline(positions, width), jnp.clip(positions, -1, width)
+    pixels = image.reshape(-1, channels)
+
+    def read(position: Float[Array, "w"]) -> Float[Array, "w c"]:
+        along = jnp.clip(position, 0, width - 1).astype(jnp.int32)
+        return pixels.at[index * width + along].get(mode="promise_in_bounds")
+
+    first = jnp.floor(positions)
+    weight = (positions - first)[:, None]
+    return jnp.where(inside[:, None], read(first) * (1 - weight) + read(first + 1) * weight, cval)
+
+
+def _read_whole_row(given: tuple[Array, Scalar], row: Float[Array, ""], *, order: int) -> Float[Array, "w c"]:
+    """A row of the image, or one between two."""
     image, cval = given
-    positions, lines = rows
-    size, width = image.shape[axis], image.shape[1]
-    inside = inside_outline(positions, size)
-    positions = jnp.clip(positions, -1, size)
-    pixels = image.reshape(-1, image.shape[-1])
+    height = len(image)
+    read = lambda row: image[jnp.clip(row, 0, height - 1).astype(jnp.int32)]  # noqa: E731
+    values = read(jnp.floor(row + 0.5) if order == 0 else jnp.floor(row))
+    if order == 1:
+        weight = row - jnp.floor(row)
+        values = values * (1 - weight) + read(jnp.floor(row) + 1) * weight
+    return jnp.where(inside_outline(row, height), values, cval)
 
-    def pixel(position: Float[Array, "*n"]) -> Float[Array, "*n c"]:
-        index = jnp.clip(position, 0, size - 1).astype(jnp.int32)
-        index = index * width + lines if axis == 0 else lines * width + index
+
+def _read_columns(
+    given: tuple[Array, Scalar, Float[Array, "w"]], row: Float[Array, ""], *, order: int
+) -> Float[Array, "w c"]:
+    """A row of the result, of which every pixel is from its own column, further down."""
+    image, cval, shifts = given
+    height, width, channels = image.shape
+    positions = jnp.clip(row + shifts, -1, height)
+    pixels = image.reshape(-1, channels)
+
+    def read(position: Float[Array, "w"]) -> Float[Array, "w c"]:
+        index = jnp.clip(position, 0, height - 1).astype(jnp.int32) * width + jnp.arange(width)
         return pixels.at[index].get(mode="promise_in_bounds")
 
-    if order == 0:
-        values = pixel(jnp.floor(positions + 0.5))
-    else:
-        first = jnp.floor(positions)
-        weight = (positions - first)[..., None]
-        values = pixel(first) * (1 - weight) + pixel(first + 1) * weight
-    return jnp.where(inside[..., None], values, cval)
+    values = read(jnp.floor(positions + 0.5) if order == 0 else jnp.floor(positions))
+    if order == 1:
+        weight = (positions - jnp.floor(positions))[:, None]
+        values = values * (1 - weight) + read(jnp.floor(positions) + 1) * weight
+    return jnp.where(inside_outline(row + shifts, height)[:, None], values, cval)
 
 
 def source_points(matrix: Matrix, shape: tuple[int, int]) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
