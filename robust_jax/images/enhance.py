@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from robust_jax.images.colour import hsv_to_rgb, rgb_to_hsv
 from robust_jax.images.histogram import LEVELS, histogram
-from robust_jax.images.quantise import quantise
+from robust_jax.images.quantise import quantise, straight_through
 from robust_jax.types import Image
 
 Scalar = float | Float[Array, ""]
@@ -69,7 +69,7 @@ def posterise(image: Image, bits: Scalar) -> Image:
     """Keeps the highest bits of the eight, a whole number of them; 8 keeps all, 0 none."""
     size = 2.0 ** (8 - jnp.round(bits))
     levels = _levels(image)
-    return _straight_through(levels, jnp.floor(levels / size) * size) / 255
+    return straight_through(levels, jnp.floor(levels / size) * size) / 255
 
 
 def solarise(image: Image, threshold: Scalar) -> Image:
@@ -126,7 +126,7 @@ def sharpness(image: Image, factor: Scalar) -> Image:
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     window = rows[:, : -2 * channels] + rows[:, channels:-channels] + rows[:, 2 * channels :]
     smooth = (window + 4 * levels) / 13
-    smooth = _straight_through(smooth, jnp.floor(smooth + 0.5))
+    smooth = straight_through(smooth, jnp.floor(smooth + 0.5))
     inner = np.pad(np.ones((height - 2, (width - 2) * channels), bool), ((1, 1), (channels, channels)))
     return _blend(jnp.where(inner, smooth, levels), levels, factor).reshape(image.shape)
 
@@ -140,7 +140,7 @@ def _luma(levels: Image) -> Float[Array, "h w"]:
     if levels.shape[-1] == 1:
         return levels[..., 0]
     weighted = jnp.matmul(levels, np.array([19595, 38470, 7471], np.float32), precision=jax.lax.Precision.HIGHEST)
-    return _straight_through(weighted / 65536, jnp.floor((weighted + 32768) / 65536))
+    return straight_through(weighted / 65536, jnp.floor((weighted + 32768) / 65536))
 
 
 def _blend(other: Image, levels: Image, factor: Scalar) -> Image:
@@ -148,8 +148,4 @@ def _blend(other: Image, levels: Image, factor: Scalar) -> Image:
 
 
 def _truncate(levels: Image) -> Image:
-    return _straight_through(levels, jnp.floor(levels))
-
-
-def _straight_through(value: Array, rounded: Array) -> Array:
-    return value + jax.lax.stop_gradient(rounded - value)
+    return straight_through(levels, jnp.floor(levels))

@@ -29,4 +29,16 @@ def quantise(image: Float[Array, "..."], mode: str = "round_u8") -> Float[Array,
         return clipped
     # A grey level that was a whole number in double precision may lie just below it in single precision.
     grey = jnp.floor(clipped * 255 + (0.5 if mode == "round_u8" else 1e-4)) * jnp.float32(1 / 255)
-    return clipped + jax.lax.stop_gradient(grey - clipped)
+    return straight_through(clipped, grey)
+
+
+@jax.custom_jvp
+def straight_through(value: Array, rounded: Array) -> Array:
+    """``rounded``, with the derivative of ``value``."""
+    del value
+    return rounded
+
+
+@straight_through.defjvp
+def _straight_through_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    return straight_through(*primals), tangents[0]
