@@ -22,7 +22,7 @@ from typing import Any
 from robust_jax.core.checks import nearest
 
 PACKAGE = "robust_jax"
-ROOMS = ("attacks", "augmentations", "corruptions", "data", "models", "objectives", "suites", "train")
+ROOMS = ("attacks", "augmentations", "corruptions", "data", "models", "objectives", "posteriors", "suites", "train")
 TAG = "component"
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import special
 from sklearn.calibration import calibration_curve
 
 from robust_jax import metrics
@@ -80,3 +81,98 @@ def test_a_nan_confidence_shows():
 def test_no_bins_are_refused():
     with pytest.raises(ValueError, match="num_bins > 0"):
         metrics.reliability_bins(np.array([0.5]), np.array([1.0]), num_bins=0)
+
+
+def class_probabilities(size=400, classes=4, *, seed=0, scale=2.0):
+    generator = np.random.default_rng(seed)
+    logits = scale * generator.normal(size=(size, classes))
+    probs = special.softmax(logits, axis=1)
+    labels = np.array([generator.choice(classes, p=p) for p in probs])
+    return logits, probs, labels
+
+
+def test_gaps_as_root_mean_square_and_maximum():
+    confidence, correct = predictions(400, gap=0.1)
+    bins = metrics.reliability_bins(confidence, correct)
+    filled = bins.count > 0
+    gaps, shares = (bins.accuracy - bins.confidence)[filled], bins.count[filled] / 400
+    found = metrics.root_mean_squared_calibration_error(confidence, correct)
+    assert found == pytest.approx(np.sqrt(np.sum(shares * gaps**2)))
+    assert metrics.maximum_calibration_error(confidence, correct) == pytest.approx(np.abs(gaps).max())
+    assert np.isnan(metrics.maximum_calibration_error(np.zeros(0), np.zeros(0)))
+
+
+def test_equal_mass_bins_are_equal_and_keep_ties_together():
+    confidence, correct = predictions(310)
+    bins = metrics.equal_mass_bins(confidence, correct, num_bins=10)
+    assert (bins.count == 31).all()
+    order = np.argsort(confidence)
+    parts = [part.mean() for part in np.split(correct[order], 10)]
+    np.testing.assert_allclose(bins.accuracy, parts)
+    expected = np.mean(
+        [
+            abs(np.mean(c - p))
+            for c, p in zip(np.split(correct[order], 10), np.split(confidence[order], 10), strict=True)
+        ]
+    )
+    assert metrics.adaptive_calibration_error(confidence, correct, num_bins=10) == pytest.approx(expected)
+    tied = metrics.equal_mass_bins(np.repeat([0.3, 0.9], 50), np.repeat([0.0, 1.0], 50), num_bins=10)
+    assert sorted(tied.count)[-2:] == [50, 50]
+    assert np.isnan(metrics.adaptive_calibration_error(np.zeros(0), np.zeros(0)))
+
+
+def test_classwise_error_against_a_loop():
+    _, probs, labels = class_probabilities()
+    expected = np.mean([brute_force_ece(probs[:, c], labels == c, 15) for c in range(4)])
+    assert metrics.classwise_calibration_error(probs, labels) == pytest.approx(expected)
+
+
+def test_brier_decomposition():
+    """Exact with probabilities that are alike within bins; else the remainder is what is missing."""
+    _, probs, labels = class_probabilities()
+    parts = metrics.brier_decomposition(probs, labels)
+    score = np.mean(np.sum((probs - np.eye(4)[labels]) ** 2, axis=1))
+    assert parts.reliability - parts.resolution + parts.uncertainty + parts.remainder == pytest.approx(score)
+    coarse = np.ceil(8 * probs) / 8
+    assert metrics.brier_decomposition(coarse, labels, num_bins=8).remainder == pytest.approx(0, abs=1e-12)
+    frequencies = np.bincount(labels, minlength=4) / len(labels)
+    constant = metrics.brier_decomposition(np.tile(frequencies, (len(labels), 1)), labels)
+    assert constant.reliability == pytest.approx(0, abs=1e-12)
+    assert constant.resolution == pytest.approx(0, abs=1e-12)
+    assert constant.uncertainty == pytest.approx(np.sum(frequencies * (1 - frequencies)))
+    with pytest.raises(ValueError, match="labels"):
+        metrics.brier_decomposition(probs, labels[:-1])
+
+
+def test_temperature_undoes_a_scale():
+    logits, probs, labels = class_probabilities(20_000)
+    assert metrics.fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
+    fitted = metrics.fit_temperature(logits, labels)
+    at = lambda t: -np.mean(np.log(special.softmax(logits / t, axis=1))[np.arange(len(labels)), labels])  # noqa: E731
+    assert at(fitted) <= min(at(fitted * 1.01), at(fitted / 1.01))
+    scaled, plain = metrics.calibrated_nll(5 * logits, labels), metrics.calibrated_nll(logits, labels)
+    assert scaled == pytest.approx(plain, abs=1e-5)
+    assert plain == pytest.approx(-np.mean(np.log(probs[np.arange(len(labels)), labels])), abs=2e-3)
+    with pytest.raises(ValueError, match="labels"):
+        metrics.fit_temperature(logits, labels[:3])
+    with pytest.raises(ValueError, match="two examples"):
+        metrics.calibrated_nll(logits[:1], labels[:1])
+
+
+@pytest.mark.parametrize("size", [200, 1000, 10_000])
+def test_debiased_error_of_a_calibrated_model_is_0_within_its_interval(size):
+    """Its interval over resampled examples holds 0 in all but few of many data sets; that of the plug-in never does."""
+    held, plugged = 0, 0
+    for seed in range(20):
+        confidence, correct = predictions(size, seed=seed)
+        generator = np.random.default_rng(seed)
+        draws = [generator.integers(0, size, size) for _ in range(200)]
+        value = metrics.debiased_squared_calibration_error(confidence, correct)
+        samples = [metrics.debiased_squared_calibration_error(confidence[i], correct[i]) for i in draws]
+        # About the value: resampling adds the bias of the plug-in once more.
+        low, high = value + np.quantile(samples, [0.025, 0.975]) - np.mean(samples)
+        held += low <= 0 <= high
+        ece = [metrics.expected_calibration_error(confidence[i], correct[i]) for i in draws[:40]]
+        plugged += np.quantile(ece, 0.025) <= 0
+    assert held >= 16
+    assert plugged == 0

@@ -15,7 +15,7 @@ from robust_jax.commands.overrides import override_experiment
 from robust_jax.commands.run import evaluate_and_report
 from robust_jax.config import ConfigError
 from robust_jax.core.files import write_atomically
-from robust_jax.train import Experiment, restore
+from robust_jax.train import Experiment, restore_predictor
 
 
 def evaluate_again(options: Eval, overrides: list[str], *, command: str) -> int:
@@ -28,7 +28,7 @@ def evaluate_again(options: Eval, overrides: list[str], *, command: str) -> int:
     trained_as: Experiment = config.from_tree(folders.read_config(workdir))
     experiment = override_experiment(options, trained_as, overrides, prog=f"robust-jax eval {workdir}")
     _check_same_training(trained_as, experiment)
-    trained = restore(experiment, workdir)
+    trained = restore_predictor(experiment, workdir)
     if trained.step < trained.total_steps:
         progress = f"{trained.step} of {trained.total_steps}"
         raise ConfigError(f"{workdir} is trained to step {progress}; finish it with robust-jax run first.")

@@ -16,7 +16,7 @@ from robust_jax.commands.options import Run
 from robust_jax.commands.overrides import override_experiment
 from robust_jax.core.keys import named_key
 from robust_jax.core.mesh import data_mesh
-from robust_jax.train import Experiment, Preempted, Trained, fit
+from robust_jax.train import Experiment, Preempted, TrainedEnsemble, fit_predictor
 from robust_jax.types import Row
 
 PACKAGES = ("robust_jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -74,7 +74,7 @@ def run_experiment(
         return report.read_rows(results)
     _say(console, f"{name}: {type(experiment.model).__name__} on {experiment.data.name}")
     try:
-        trained = fit(experiment, workdir, console=console)
+        trained = fit_predictor(experiment, workdir, console=console)
     except Preempted as stop:
         _say(console, f"{name}: stopped and saved at step {stop.step}; the same command goes on.")
         raise
@@ -82,7 +82,7 @@ def run_experiment(
 
 
 def evaluate_and_report(
-    name: str, experiment: Experiment, trained: Trained, workdir: Path, *, command: str, console: Console | None
+    name: str, experiment: Experiment, trained: TrainedEnsemble, workdir: Path, *, command: str, console: Console | None
 ) -> list[Row]:
     """Runs the suites on the test split; writes ``results.jsonl`` and ``report.html``."""
     mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])

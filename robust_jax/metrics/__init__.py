@@ -1,12 +1,19 @@
 """Measures of classifiers: pure functions of logits and labels, and statistics of many of them."""
 
 from robust_jax.metrics.calibration import (
+    BrierDecomposition,
     ReliabilityBins,
+    adaptive_calibration_error,
     bin_index,
     binned_gaps,
+    brier_decomposition,
+    classwise_calibration_error,
     debiased_squared_calibration_error,
+    equal_mass_bins,
     expected_calibration_error,
+    maximum_calibration_error,
     reliability_bins,
+    root_mean_squared_calibration_error,
 )
 from robust_jax.metrics.class_separation import (
     Separation,
@@ -26,6 +33,15 @@ from robust_jax.metrics.common_corruptions import (
     worst_severity_error,
 )
 from robust_jax.metrics.denoising import psnr
+from robust_jax.metrics.detection import detection_metrics, false_positive_rate
+from robust_jax.metrics.diversity import (
+    deep_ensemble_equivalent,
+    disagreement,
+    entropy,
+    kl_divergence,
+    mixture_logits,
+    mutual_information,
+)
 from robust_jax.metrics.effective_robustness import (
     Baseline,
     effective_robustness,
@@ -48,27 +64,56 @@ from robust_jax.metrics.intervals import (
 )
 from robust_jax.metrics.robustness import imperceptible_corruption_error, mean_corruption_error
 from robust_jax.metrics.sample_distance import minimal_sample_distance, transform_features
+from robust_jax.metrics.selective import (
+    RiskCoverage,
+    augrc,
+    aurc,
+    coverage_at_risk,
+    excess_aurc,
+    risk_at_coverage,
+    risk_coverage,
+)
+from robust_jax.metrics.temperature import calibrated_nll, fit_temperature
 
 __all__ = [
     "Baseline",
+    "BrierDecomposition",
     "Interval",
     "ReliabilityBins",
+    "RiskCoverage",
     "Separation",
+    "adaptive_calibration_error",
     "alexnet_mce",
+    "augrc",
+    "aurc",
     "bin_index",
     "binned_gaps",
     "bootstrap_interval",
     "bootstrap_intervals",
     "bootstrap_means",
     "brier",
+    "brier_decomposition",
+    "calibrated_nll",
+    "classwise_calibration_error",
     "confidence",
+    "coverage_at_risk",
     "debiased_squared_calibration_error",
+    "deep_ensemble_equivalent",
+    "detection_metrics",
+    "disagreement",
     "effective_robustness",
+    "entropy",
+    "equal_mass_bins",
     "errors",
+    "excess_aurc",
     "expected_calibration_error",
+    "false_positive_rate",
     "fit_baseline",
+    "fit_temperature",
     "flip_probability",
     "imperceptible_corruption_error",
+    "kl_divergence",
+    "maximum_calibration_error",
     "mean_corruption_error",
     "mean_error",
     "mean_error_15",
@@ -80,6 +125,8 @@ __all__ = [
     "mean_rate",
     "minimal_sample_distance",
     "minimal_separation_robustness",
+    "mixture_logits",
+    "mutual_information",
     "nearest_classes",
     "nll",
     "proportion_interval",
@@ -88,6 +135,9 @@ __all__ = [
     "relative_robustness",
     "reliability_bins",
     "retained_accuracy",
+    "risk_at_coverage",
+    "risk_coverage",
+    "root_mean_squared_calibration_error",
     "top5_distance",
     "transform_features",
     "worst_severity_error",

@@ -108,6 +108,136 @@ def debiased_squared_calibration_error(
     return _mean_over_bins(bins, (bins.accuracy - bins.confidence) ** 2 - chance)
 
 
+def root_mean_squared_calibration_error(
+    confidence: Float[np.ndarray, "n"],
+    correct: Float[np.ndarray, "n"],
+    *,
+    num_bins: int = NUM_BINS,
+    mask: Bool[np.ndarray, "n"] | None = None,
+) -> float:
+    r"""RMSCE :math:`\sqrt{\sum_b \frac{n_b}{n} (\mathrm{acc}_b - \mathrm{conf}_b)^2}` over equal-width bins.
+
+    NaN without examples; arguments as :func:`reliability_bins`.
+    """
+    bins = reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)
+    return float(np.sqrt(_mean_over_bins(bins, (bins.accuracy - bins.confidence) ** 2)))
+
+
+def maximum_calibration_error(
+    confidence: Float[np.ndarray, "n"],
+    correct: Float[np.ndarray, "n"],
+    *,
+    num_bins: int = NUM_BINS,
+    mask: Bool[np.ndarray, "n"] | None = None,
+) -> float:
+    r"""MCE :math:`\max_b |\mathrm{acc}_b - \mathrm{conf}_b|` over the equal-width bins that are not empty.
+
+    NaN without examples; arguments as :func:`reliability_bins`.
+    """
+    bins = reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)
+    gaps = np.abs(bins.accuracy - bins.confidence)[bins.count > 0]
+    return float(gaps.max()) if gaps.size else float("nan")
+
+
+def adaptive_calibration_error(
+    confidence: Float[np.ndarray, "n"],
+    correct: Float[np.ndarray, "n"],
+    *,
+    num_bins: int = NUM_BINS,
+    mask: Bool[np.ndarray, "n"] | None = None,
+) -> float:
+    """As :func:`expected_calibration_error`, over bins of equally many examples (Nguyen & O'Connor, 2015)."""
+    bins = equal_mass_bins(confidence, correct, num_bins=num_bins, mask=mask)
+    return _mean_over_bins(bins, np.abs(bins.accuracy - bins.confidence))
+
+
+def equal_mass_bins(
+    confidence: Float[np.ndarray, "n"],
+    correct: Float[np.ndarray, "n"],
+    *,
+    num_bins: int = NUM_BINS,
+    mask: Bool[np.ndarray, "n"] | None = None,
+) -> ReliabilityBins:
+    """As :func:`reliability_bins`, with bins of as equal numbers as equal confidences, which stay together, allow."""
+    check_positive("num_bins", num_bins)
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    if mask is not None:
+        confidence, correct = confidence[np.asarray(mask, bool)], correct[np.asarray(mask, bool)]
+    inner = np.quantile(confidence, np.arange(1, num_bins) / num_bins, method="inverted_cdf") if confidence.size else []
+    edges = np.concatenate([[0.0], inner, [1.0]]) if confidence.size else np.linspace(0, 1, num_bins + 1)
+    index = np.searchsorted(edges[1:-1], confidence)
+    count = np.bincount(index, minlength=num_bins)
+    with np.errstate(invalid="ignore"):
+        mean_confidence = np.bincount(index, confidence, num_bins) / count
+        accuracy = np.bincount(index, correct, num_bins) / count
+    return ReliabilityBins(edges, count, mean_confidence, accuracy)
+
+
+def classwise_calibration_error(
+    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], *, num_bins: int = NUM_BINS
+) -> float:
+    r"""The mean over classes of the ECE of each class's own probability (Kull et al., arXiv 1910.12656, section 2).
+
+    .. math:: \frac{1}{k} \sum_c \sum_b \frac{n_{bc}}{n} |\bar y_{bc} - \bar p_{bc}|
+
+    Raises:
+        ValueError: if there are not as many rows of probabilities as labels.
+    """
+    probs, is_class = _one_against_rest(probs, labels)
+    return float(
+        np.mean([expected_calibration_error(p, y, num_bins=num_bins) for p, y in zip(probs.T, is_class.T, strict=True)])
+    )
+
+
+class BrierDecomposition(NamedTuple):
+    """Brier score = reliability − resolution + uncertainty + remainder; each is a sum over classes."""
+
+    reliability: float
+    """How far probabilities are from frequencies; 0 is best."""
+    resolution: float
+    """How far frequencies in bins are from those of all; more is better."""
+    uncertainty: float
+    """Of the labels alone."""
+    remainder: float
+    """What probabilities that differ within a bin leave; 0 where they do not."""
+
+
+def brier_decomposition(
+    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], *, num_bins: int = NUM_BINS
+) -> BrierDecomposition:
+    r"""Murphy's decomposition of the Brier score, over equal-width bins of each class's probability.
+
+    .. math:: \sum_c \sum_b \frac{n_{bc}}{n} (\bar p_{bc} - \bar y_{bc})^2
+        - \sum_c \sum_b \frac{n_{bc}}{n} (\bar y_{bc} - \bar y_c)^2 + \sum_c \bar y_c (1 - \bar y_c)
+
+    Raises:
+        ValueError: if there are not as many rows of probabilities as labels.
+
+    References:
+        Murphy, "A New Vector Partition of the Probability Score" (1973).
+    """
+    probs, is_class = _one_against_rest(probs, labels)
+    reliability = resolution = uncertainty = 0.0
+    for p, y in zip(probs.T, is_class.T, strict=True):
+        bins = reliability_bins(p, y, num_bins=num_bins)
+        reliability += _mean_over_bins(bins, (bins.confidence - bins.accuracy) ** 2)
+        resolution += _mean_over_bins(bins, (bins.accuracy - y.mean()) ** 2)
+        uncertainty += float(y.mean() * (1 - y.mean()))
+    score = float(np.mean(np.sum((probs - is_class) ** 2, axis=1)))
+    return BrierDecomposition(reliability, resolution, uncertainty, score - (reliability - resolution + uncertainty))
+
+
+def _one_against_rest(
+    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]
+) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    probs, labels = np.asarray(probs, np.float64), np.asarray(labels)
+    if probs.ndim != 2 or labels.shape != probs.shape[:1] or not labels.size:
+        raise ValueError(
+            f"Expected probabilities [n, k] and labels [n], and some, got shapes {probs.shape} and {labels.shape}."
+        )
+    return probs, np.eye(probs.shape[1])[labels]
+
+
 def _mean_over_bins(bins: ReliabilityBins, values: Float[np.ndarray, "bins"]) -> float:
     filled = bins.count > 0
     return float(np.average(values[filled], weights=bins.count[filled])) if filled.any() else float("nan")

@@ -72,7 +72,10 @@ COLUMNS = (
     Column("−PSNR ObsAtk dB", "denoising", "ObsAtk", "psnr", -1, 2),
     Column("drop random dB", "denoising", "random", "psnr_drop", 1, 2),
     Column("drop ObsAtk dB", "denoising", "ObsAtk", "psnr_drop", 1, 2),
+    Column("−OOD AUROC %", "out_of_distribution", "all: max_probability", "auroc", -100, 2),
+    Column("OOD FPR95 (out) %", "out_of_distribution", "all: max_probability", "fpr95_out", 100, 2),
     Column("NLL", "clean", "clean", "nll", 1, 3),
+    Column("corrupted NLL", "common_corruptions", "all", "mean_nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
     Column("ECE %", "clean", "clean", "ece", 100, 2),
 )

@@ -13,6 +13,7 @@ from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.interventions import Interventions
 from robust_jax.suites.learned_ranges import LearnedRanges
 from robust_jax.suites.natural_shift import NaturalShift
+from robust_jax.suites.out_of_distribution import OutOfDistribution
 from robust_jax.suites.perturbations import Perturbations
 from robust_jax.suites.published_corruptions import PublishedCorruptions
 from robust_jax.suites.random_lp import RandomLp
@@ -35,6 +36,7 @@ __all__ = [
     "Interventions",
     "LearnedRanges",
     "NaturalShift",
+    "OutOfDistribution",
     "Perturbations",
     "PublishedCorruptions",
     "RandomLp",

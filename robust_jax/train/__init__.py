@@ -5,6 +5,7 @@ from robust_jax.train.distributed import parse_distributed, start_distributed
 from robust_jax.train.experiment import Execution, Experiment, over_seeds
 from robust_jax.train.loop import NonFiniteLossError, Trained, fit, restore
 from robust_jax.train.optimisers import AdamW, Sgd
+from robust_jax.train.predictive import TrainedEnsemble, fit_predictor, member_experiments, restore_predictor
 from robust_jax.train.preemption import Preempted
 from robust_jax.train.schedules import Constant, Cosine, WarmRestarts
 from robust_jax.train.state import TrainState
@@ -22,11 +23,15 @@ __all__ = [
     "Sgd",
     "TrainState",
     "Trained",
+    "TrainedEnsemble",
     "WarmRestarts",
     "fit",
+    "fit_predictor",
     "make_train_step",
+    "member_experiments",
     "over_seeds",
     "parse_distributed",
     "restore",
+    "restore_predictor",
     "start_distributed",
 ]

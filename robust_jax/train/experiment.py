@@ -73,6 +73,10 @@ class Experiment:
     """Computation type of the network; None leaves the model's own dtype. Parameters are float32."""
     epochs: int = 10
     """Passes over the training set."""
+    members: int = 1
+    """Networks, each with a seed of its own, whose probabilities are averaged: a deep ensemble."""
+    posterior: Any = None
+    """What is fitted about the weights of each network, such as a Laplace approximation, and predicts in its place."""
     batch_size: int = 128
     """Examples per step, over all devices."""
     suites: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -83,7 +87,8 @@ class Experiment:
     """How it is carried out; cannot change results."""
 
     def __post_init__(self):
-        check_positive("batch_size", self.batch_size)
+        for name in ("batch_size", "members"):
+            check_positive(name, getattr(self, name))
         if self.epochs < 0:
             raise ValueError(f"Expected epochs >= 0, got epochs={self.epochs!r}.")
 

@@ -1,0 +1,98 @@
+"""From an experiment to one predictor: its members trained one after the other, and the posterior of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from jax.tree_util import Partial
+from rich.console import Console
+
+from robust_jax import data, posteriors
+from robust_jax.core.keys import named_key
+from robust_jax.core.mesh import data_mesh
+from robust_jax.train.experiment import Experiment
+from robust_jax.train.loop import Trained, fit, restore
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedEnsemble:
+    """Members, and what they predict together: as :class:`~robust_jax.train.Trained`."""
+
+    predictor: Partial
+    """The logits function."""
+    members: tuple[Trained, ...]
+    """Each network."""
+
+    @property
+    def step(self) -> int:
+        """Of the member that is least far."""
+        return min(member.step for member in self.members)
+
+    @property
+    def total_steps(self) -> int:
+        """Of each member."""
+        return self.members[0].total_steps
+
+
+def member_experiments(experiment: Experiment) -> list[Experiment]:
+    """What each member is alone: the same with a seed of its own, and no posterior.
+
+    Member i of M has the seed ``seed * M + i``, so that experiments of other seeds share none.
+    """
+    return [
+        dataclasses.replace(experiment, members=1, posterior=None, seed=experiment.seed * experiment.members + i)
+        for i in range(experiment.members)
+    ]
+
+
+def fit_predictor(
+    experiment: Experiment, workdir: Path | None = None, *, console: Console | None = None
+) -> TrainedEnsemble:
+    """Trains every member and fits the posterior.
+
+    Args:
+        experiment: what to train.
+        workdir: where the network goes, or where there are several each in ``member_I``; see
+            :func:`~robust_jax.train.fit`.
+        console: where progress is shown; None shows none.
+
+    Raises:
+        As :func:`~robust_jax.train.fit` and the posterior do.
+    """
+    return _predictor(experiment, workdir, lambda member, folder: fit(member, folder, console=console))
+
+
+def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
+    """The same from the newest readable checkpoints, without training; the posterior is fitted again.
+
+    Raises:
+        FileNotFoundError: where a member has none.
+    """
+    return _predictor(experiment, workdir, restore)
+
+
+def _predictor(
+    experiment: Experiment, workdir: Path | None, train_one: Callable[[Experiment, Path | None], Trained]
+) -> TrainedEnsemble:
+    several = experiment.members > 1
+    folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
+    members = tuple(map(train_one, member_experiments(experiment), folders))
+    predictors = [member.predictor for member in members]
+    if experiment.posterior is not None:
+        predictors = [_fit_posterior(experiment, member, i) for i, member in enumerate(members)]
+    together = posteriors.ensemble(predictors).logits_fn() if several else predictors[0]
+    return TrainedEnsemble(together, members)
+
+
+def _fit_posterior(experiment: Experiment, trained: Trained, member: int) -> Partial:
+    """On the training images as they are."""
+    mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
+    batch_size = experiment.execution.eval_batch_size
+    examples = data.evaluation(experiment.data.load("train"), batch_size=batch_size, mesh=mesh)
+    key = jax.random.fold_in(named_key(jax.random.key(experiment.seed), "posterior"), member)
+    fit_key, predict_key = jax.random.split(key)
+    state = experiment.posterior.fit(fit_key, trained.model, trained.variables, examples.batches())
+    return state.logits_fn(predict_key)
