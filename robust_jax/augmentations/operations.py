@@ -93,16 +93,18 @@ def operate_levels(
 ) -> UInt8[Array, "h w c"]:
     """As :func:`operate`, from eight bits to eight bits: a quarter of the memory, and no derivative."""
     order = INTERPOLATIONS.index(interpolation)
-    on_floats = [
-        *(lambda image, value, function=function: function(image, value) for function in TONAL.values()),
-        *(lambda image, value, function=function: function(image) for function in WITHOUT_VALUE.values()),
+    functions = [
+        *(lambda _, value, image, function=function: function(image, value) for function in TONAL.values()),
+        lambda _, value, image: enhance.auto_contrast(image),
     ]
     if order == 0:
         geometric = _geometric(order, to_levels(jnp.float32(fill)))
     else:
         geometric = [_then(to_levels, _then(_cut_off, _from_levels(branch))) for branch in _geometric(order, fill)]
-    tonal = [_then(to_levels, _from_levels(lambda _, value, image, f=f: f(image, value))) for f in on_floats]
-    return _switch([*geometric, *tonal], number, value, levels)
+    tonal = [_then(to_levels, _from_levels(function)) for function in functions]
+    counting = [lambda _, value, levels: enhance.equalise_channel_levels(levels)]
+    rest = [lambda _, value, levels: 255 - levels, lambda _, value, levels: levels]
+    return _switch([*geometric, *tonal, *counting, *rest], number, value, levels)
 
 
 def to_levels(image: Float[Array, "..."]) -> UInt8[Array, "..."]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from robust_jax.images.colour import hsv_to_rgb, rgb_to_hsv
 from robust_jax.images.histogram import LEVELS, histogram
@@ -47,11 +47,16 @@ def equalise_channels(image: Image) -> Image:
 
     A channel stays where s is 0. The gradient is 0.
     """
-    height, width, channels = image.shape
-    levels = jax.lax.stop_gradient(_levels(image)).astype(jnp.int32)
+    levels = jax.lax.stop_gradient(_levels(image)).astype(jnp.uint8)
+    return equalise_channel_levels(levels).astype(image.dtype) / 255
+
+
+def equalise_channel_levels(levels: UInt8[Array, "h w c"]) -> UInt8[Array, "h w c"]:
+    """As :func:`equalise_channels`, from eight bits to eight bits."""
+    height, width, channels = levels.shape
     # One histogram of all channels, each with levels of its own.
-    levels = levels + LEVELS * jnp.arange(channels)[None, None]
-    count = histogram(levels, LEVELS * channels).reshape(channels, LEVELS)
+    index = levels.astype(jnp.int32) + LEVELS * jnp.arange(channels)[None, None]
+    count = histogram(index, LEVELS * channels).reshape(channels, LEVELS)
     greatest = jnp.max(jnp.where(count > 0, jnp.arange(LEVELS)[None], 0), axis=1)
     step = (height * width - jnp.take_along_axis(count, greatest[:, None], axis=1)) // 255
     # As a product, exact up to 2^24 pixels; a cumulative sum takes XLA several times as long as all the rest.
@@ -61,8 +66,8 @@ def equalise_channels(image: Image) -> Image:
     table = jnp.where(step > 0, spread, jnp.arange(LEVELS)[None])
     # Written by a scatter, which XLA fuses with no reader: else it computes the table anew for every pixel.
     entry = jnp.arange(LEVELS * channels)
-    table = jnp.zeros(entry.shape, image.dtype).at[entry].set(table.reshape(-1).astype(image.dtype) / 255)
-    return table.at[levels].get(mode="promise_in_bounds")
+    table = jnp.zeros(entry.shape, jnp.uint8).at[entry].set(table.reshape(-1).astype(jnp.uint8))
+    return table.at[index].get(mode="promise_in_bounds")
 
 
 def posterise(image: Image, bits: Scalar) -> Image:
