@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from robust_jax.core.checks import check_choice
 from robust_jax.core.loops import row_by_row
 from robust_jax.images.borders import MODES
-from robust_jax.images.resample import OUTLINE, inside_outline, map_coordinates
+from robust_jax.images.resample import OUTLINE, inside_outline, map_coordinates, with_beyond
 
 Matrix = Float[Array, "3 3"]
 Scalar = float | Float[Array, ""]
@@ -90,7 +90,9 @@ def slide(
             return moved.reshape(image.shape)
         return row_by_row(_read_row, (image, cval), rows)
     rows = jnp.arange(image.shape[0], dtype=jnp.float32)
-    return row_by_row(_read_columns, (image, cval, shifts), rows, order=order)
+    if order == 0:
+        return row_by_row(_nearest_of_columns, (with_beyond(image, cval), shifts), rows, height=image.shape[0])
+    return row_by_row(_read_columns, (image, cval, shifts), rows)
 
 
 def move_rows(
@@ -151,10 +153,19 @@ def _read_whole_row(given: tuple[Array, Scalar], row: Float[Array, ""], *, order
     return jnp.where(inside_outline(row, height), values, cval)
 
 
-def _read_columns(
-    given: tuple[Array, Scalar, Float[Array, "w"]], row: Float[Array, ""], *, order: int
+def _nearest_of_columns(
+    given: tuple[Float[Array, "hw+1 c"], Float[Array, "w"]], row: Float[Array, ""], *, height: int
 ) -> Float[Array, "w c"]:
-    """A row of the result, of which every pixel is from its own column, further down."""
+    """A row of the result, of which every pixel is the one nearest to a place further down in its column."""
+    pixels, shifts = given
+    width = len(shifts)
+    source = jnp.floor(row + shifts + 0.5).astype(jnp.int32)
+    index = jnp.where((source >= 0) & (source < height), source * width + jnp.arange(width), height * width)
+    return pixels.at[index].get(mode="promise_in_bounds")
+
+
+def _read_columns(given: tuple[Array, Scalar, Float[Array, "w"]], row: Float[Array, ""]) -> Float[Array, "w c"]:
+    """A row of the result, of which every pixel is read further down in its column, between pixels."""
     image, cval, shifts = given
     height, width, channels = image.shape
     positions = jnp.clip(row + shifts, -1, height)
@@ -164,10 +175,9 @@ def _read_columns(
         index = jnp.clip(position, 0, height - 1).astype(jnp.int32) * width + jnp.arange(width)
         return pixels.at[index].get(mode="promise_in_bounds")
 
-    values = read(jnp.floor(positions + 0.5) if order == 0 else jnp.floor(positions))
-    if order == 1:
-        weight = (positions - jnp.floor(positions))[:, None]
-        values = values * (1 - weight) + read(jnp.floor(positions) + 1) * weight
+    first = jnp.floor(positions)
+    weight = (positions - first)[:, None]
+    values = read(first) * (1 - weight) + read(first + 1) * weight
     return jnp.where(inside_outline(row + shifts, height)[:, None], values, cval)
 
 

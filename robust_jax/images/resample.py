@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -52,10 +53,19 @@ def map_coordinates(
     if mode in ("constant", "nearest", OUTLINE):
         rows, columns = jnp.clip(rows, -2, height + 1), jnp.clip(columns, -2, width + 1)
     positions = jnp.broadcast_arrays(rows, columns)
-    read = _nearest if order == 0 else _bilinear
+    if order == 0:
+        given, read = with_beyond(image, cval), partial(_nearest, shape=(height, width), mode=mode)
+    else:
+        given, read = (image, cval), partial(_bilinear, mode=mode)
     if positions[0].ndim < 2:
-        return read((image, cval), positions, mode=mode)
-    return row_by_row(read, (image, cval), positions, mode=mode)
+        return read(given, positions)
+    return row_by_row(read.func, given, positions, **read.keywords)
+
+
+def with_beyond(image: Float[Array, "h w c"], cval: float | Float[Array, ""]) -> Float[Array, "hw+1 c"]:
+    """The pixels, and one more of what lies beyond the border: to read that is cheaper than to choose afterwards."""
+    channels = image.shape[-1]
+    return jnp.concatenate([image.reshape(-1, channels), jnp.full((1, channels), cval, image.dtype)])
 
 
 Given = tuple[Image, float | Float[Array, ""]]
@@ -64,9 +74,17 @@ Positions = Sequence[Float[Array, "*n"]]
 """Rows and columns."""
 
 
-def _nearest(given: Given, positions: Positions, *, mode: str) -> Float[Array, "*n c"]:
-    rows, columns = positions
-    return _within(_pixels(given, jnp.floor(rows + 0.5), jnp.floor(columns + 0.5), mode), given, positions, mode)
+def _nearest(
+    pixels: Float[Array, "hw+1 c"], positions: Positions, *, shape: tuple[int, int], mode: str
+) -> Float[Array, "*n c"]:
+    height, width = shape
+    row, column = (jnp.floor(position + 0.5).astype(jnp.int32) for position in positions)
+    if mode in ("constant", OUTLINE):
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        index = jnp.where(inside, row * width + column, height * width)
+    else:
+        index = fold(row, height, mode) * width + fold(column, width, mode)
+    return pixels.at[index].get(mode="promise_in_bounds")
 
 
 def _bilinear(given: Given, positions: Positions, *, mode: str) -> Float[Array, "*n c"]:
