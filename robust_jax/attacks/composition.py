@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from robust_jax.attacks.randomised import Randomised, draw
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.mixtures import mixture_logits
 from robust_jax.core.predictor import as_predictor
 from robust_jax.types import Images, LogitsFn, PRNGKey
 
@@ -110,10 +111,9 @@ def _stacked_mean(of: str, member: Partial, images: Images) -> Float[Array, "b k
 def _combine(of: str, logits: Float[Array, "m b k"]) -> Float[Array, "b k"]:
     if of == "logits":
         return jnp.mean(logits, axis=0)
-    log_probs = jax.nn.log_softmax(logits)
     if of == "log_probs":
-        return jnp.mean(log_probs, axis=0)
-    return jax.nn.logsumexp(log_probs, axis=0) - jnp.log(len(logits))
+        return jnp.mean(jax.nn.log_softmax(logits), axis=0)
+    return mixture_logits(logits)
 
 
 def _vote(num_draws: int, classifier: Randomised, key: PRNGKey, images: Images) -> Float[Array, "b k"]:

@@ -74,11 +74,7 @@ def operate(
     """
     check_choice("interpolation", interpolation, INTERPOLATIONS)
     order = INTERPOLATIONS.index(interpolation)
-    branches = [
-        *(_then(_cut_off, branch) for branch in _geometric(order, fill)),
-        *(lambda number, value, image, function=function: function(image, value) for function in TONAL.values()),
-        *(lambda number, value, image, function=function: function(image) for function in WITHOUT_VALUE.values()),
-    ]
+    branches = [*(_then(_cut_off, branch) for branch in _geometric(order, fill)), *_others().values()]
     apply = partial(_switch, branches)
     return one_by_one(apply)(jnp.asarray(number), jnp.asarray(value, image.dtype), image)
 
@@ -93,18 +89,16 @@ def operate_levels(
 ) -> UInt8[Array, "h w c"]:
     """As :func:`operate`, from eight bits to eight bits: a quarter of the memory, and no derivative."""
     order = INTERPOLATIONS.index(interpolation)
-    functions = [
-        *(lambda _, value, image, function=function: function(image, value) for function in TONAL.values()),
-        lambda _, value, image: enhance.auto_contrast(image),
-    ]
     if order == 0:
         geometric = _geometric(order, to_levels(jnp.float32(fill)))
     else:
         geometric = [_then(to_levels, _then(_cut_off, _from_levels(branch))) for branch in _geometric(order, fill)]
-    tonal = [_then(to_levels, _from_levels(function)) for function in functions]
-    counting = [lambda _, value, levels: enhance.equalise_channel_levels(levels)]
-    rest = [lambda _, value, levels: 255 - levels, lambda _, value, levels: levels]
-    return _switch([*geometric, *tonal, *counting, *rest], number, value, levels)
+    others = {name: _then(to_levels, _from_levels(branch)) for name, branch in _others().items()}
+    # Those that need no floats.
+    others["equalise"] = lambda number, value, levels: enhance.equalise_channel_levels(levels)
+    others["invert"] = lambda number, value, levels: 255 - levels
+    others["identity"] = lambda number, value, levels: levels
+    return _switch([*geometric, *others.values()], number, value, levels)
 
 
 def to_levels(image: Float[Array, "..."]) -> UInt8[Array, "..."]:
@@ -137,6 +131,13 @@ def _from_levels(branch: Branch) -> Branch:
 def _geometric(order: int, fill: float | Array) -> list[Branch]:
     """The shear and the translation along x, those along y, and the rotation; also of eight bits, if of order 0."""
     return [partial(branch, order=order, fill=fill) for branch in (_along_x, _shear_y, _translate_y, _rotate)]
+
+
+def _others() -> dict[str, Branch]:
+    """By name, in their order."""
+    with_value = {name: (lambda _, value, image, f=f: f(image, value)) for name, f in TONAL.items()}
+    without = {name: (lambda _, value, image, f=f: f(image)) for name, f in WITHOUT_VALUE.items()}
+    return with_value | without
 
 
 def _along_x(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -54,12 +53,12 @@ def map_coordinates(
         rows, columns = jnp.clip(rows, -2, height + 1), jnp.clip(columns, -2, width + 1)
     positions = jnp.broadcast_arrays(rows, columns)
     if order == 0:
-        given, read = with_beyond(image, cval), partial(_nearest, shape=(height, width), mode=mode)
+        read, given, settings = _nearest, with_beyond(image, cval), {"shape": (height, width), "mode": mode}
     else:
-        given, read = (image, cval), partial(_bilinear, mode=mode)
+        read, given, settings = _bilinear, (image, cval), {"mode": mode}
     if positions[0].ndim < 2:
-        return read(given, positions)
-    return row_by_row(read.func, given, positions, **read.keywords)
+        return read(given, positions, **settings)
+    return row_by_row(read, given, positions, **settings)
 
 
 def with_beyond(image: Float[Array, "h w c"], cval: float | Float[Array, ""]) -> Float[Array, "hw+1 c"]:

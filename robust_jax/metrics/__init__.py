@@ -39,7 +39,6 @@ from robust_jax.metrics.diversity import (
     disagreement,
     entropy,
     kl_divergence,
-    mixture_logits,
     mutual_information,
 )
 from robust_jax.metrics.effective_robustness import (
@@ -60,6 +59,7 @@ from robust_jax.metrics.intervals import (
     bootstrap_interval,
     bootstrap_intervals,
     bootstrap_means,
+    percentile_interval,
     proportion_interval,
 )
 from robust_jax.metrics.robustness import imperceptible_corruption_error, mean_corruption_error
@@ -125,10 +125,10 @@ __all__ = [
     "mean_rate",
     "minimal_sample_distance",
     "minimal_separation_robustness",
-    "mixture_logits",
     "mutual_information",
     "nearest_classes",
     "nll",
+    "percentile_interval",
     "proportion_interval",
     "psnr",
     "relative_alexnet_mce",

@@ -40,11 +40,27 @@ def reliability_bins(
         ValueError: if ``num_bins`` is not positive.
     """
     check_positive("num_bins", num_bins)
+    confidence, correct = _kept(confidence, correct, mask)
+    return _bins(np.linspace(0, 1, num_bins + 1), bin_index(confidence, num_bins), confidence, correct)
+
+
+def _kept(
+    confidence: Float[np.ndarray, "n"], correct: Float[np.ndarray, "n"], mask: Bool[np.ndarray, "n"] | None
+) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m"]]:
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    if mask is not None:
-        confidence, correct = confidence[np.asarray(mask, bool)], correct[np.asarray(mask, bool)]
-    edges = np.linspace(0, 1, num_bins + 1)
-    index = bin_index(confidence, num_bins)
+    if mask is None:
+        return confidence, correct
+    return confidence[np.asarray(mask, bool)], correct[np.asarray(mask, bool)]
+
+
+def _bins(
+    edges: Float[np.ndarray, "bins+1"],
+    index: Int[np.ndarray, "n"],
+    confidence: Float[np.ndarray, "n"],
+    correct: Float[np.ndarray, "n"],
+) -> ReliabilityBins:
+    """Means of what falls in each bin."""
+    num_bins = len(edges) - 1
     count = np.bincount(index, minlength=num_bins)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(index, confidence, num_bins) / count
@@ -160,17 +176,11 @@ def equal_mass_bins(
 ) -> ReliabilityBins:
     """As :func:`reliability_bins`, with bins of as equal numbers as equal confidences, which stay together, allow."""
     check_positive("num_bins", num_bins)
-    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    if mask is not None:
-        confidence, correct = confidence[np.asarray(mask, bool)], correct[np.asarray(mask, bool)]
-    inner = np.quantile(confidence, np.arange(1, num_bins) / num_bins, method="inverted_cdf") if confidence.size else []
-    edges = np.concatenate([[0.0], inner, [1.0]]) if confidence.size else np.linspace(0, 1, num_bins + 1)
-    index = np.searchsorted(edges[1:-1], confidence)
-    count = np.bincount(index, minlength=num_bins)
-    with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(index, confidence, num_bins) / count
-        accuracy = np.bincount(index, correct, num_bins) / count
-    return ReliabilityBins(edges, count, mean_confidence, accuracy)
+    confidence, correct = _kept(confidence, correct, mask)
+    edges = np.linspace(0, 1, num_bins + 1)
+    if confidence.size:
+        edges[1:-1] = np.quantile(confidence, np.arange(1, num_bins) / num_bins, method="inverted_cdf")
+    return _bins(edges, np.searchsorted(edges[1:-1], confidence), confidence, correct)
 
 
 def classwise_calibration_error(

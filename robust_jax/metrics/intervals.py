@@ -125,14 +125,19 @@ def bootstrap_intervals(
     intervals = {}
     for name, (statistic, method) in statistics.items():
         check_choice("method", method, ("percentile", "basic"))
-        value, samples = float(statistic(means)), statistic(resampled)
-        low = high = float("nan")
-        if np.isfinite(samples).all():
-            low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-            if method == "basic":
-                low, high = 2 * value - high, 2 * value - low
-        intervals[name] = Interval(value, float(low), float(high))
+        found = percentile_interval(statistic(means), statistic(resampled), level=level)
+        if method == "basic":
+            found = Interval(found.value, 2 * found.value - found.high, 2 * found.value - found.low)
+        intervals[name] = found
     return intervals
+
+
+def percentile_interval(value: float, resampled: Float[np.ndarray, "resamples"], *, level: float = 0.95) -> Interval:
+    """A value and the quantiles of what it is on resampled examples; without bounds if it is not finite on some."""
+    if not np.isfinite(resampled).all():
+        return Interval(float(value))
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
 
 
 @functools.lru_cache(maxsize=1)

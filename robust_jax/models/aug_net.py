@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.norms import norm_lp
 from robust_jax.images import geometry
 from robust_jax.images.colour import grey
 from robust_jax.models.layers import Dtype
@@ -92,7 +93,8 @@ class AugNet(nn.Module):
         raw_ranges = self.param("ranges", nn.initializers.constant(self.initial_range), shape)
         raw_weights = self.param("weights", nn.initializers.zeros_init(), shape)
         ranges, weights = self.learned({"ranges": raw_ranges, "weights": raw_weights})
-        invariance = jnp.broadcast_to(_norm(ranges * weights), (images.shape[0],))
+        # Of the norms, one whose gradient is finite when all ranges have come to be 0.
+        invariance = jnp.broadcast_to(norm_lp(ranges * weights, 2), (images.shape[0],))
         if train:
             keys = jax.random.split(self.make_rng("dropout"), images.shape[0])
             output = self.network(
@@ -129,10 +131,3 @@ class AugNet(nn.Module):
             branches = [lambda x, s, name=name: OPERATIONS[name](x, s) for name in self.operations]
             image = jax.lax.switch(choices[layer], branches, image, strengths[layer, choices[layer]])
         return image
-
-
-def _norm(x: Array) -> Float[Array, ""]:
-    """The Euclidean norm, whose gradient at 0 is 0: ranges may all come to be."""
-    squared = jnp.sum(x**2)
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)

@@ -19,6 +19,7 @@ from robust_jax.core.predictor import as_predictor
 from robust_jax.metrics import Interval
 from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
+from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.relabelled import Relabelled
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Evaluation, Images, LogitsFn, PRNGKey, Row
@@ -122,12 +123,7 @@ class NaturalShift:
         source = self.sets[name].load("test")
         renamed = self.class_maps.get(name, {})
         classes = data_room.map_classes(source.class_names, data.class_names, renamed=renamed, where=name)
-        if tuple(source.image_shape) != tuple(data.image_shape):
-            raise ValueError(
-                f"Expected images of shape {tuple(data.image_shape)}, as in {data.name}, in {name}, got "
-                f"{tuple(source.image_shape)}."
-            )
-        return data_room.evaluation(source, batch_size=data.batch_size, mesh=data.mesh, resident=False), classes
+        return evaluation_beside(data, source, name), classes
 
     def _tables(
         self,
@@ -207,22 +203,17 @@ class _Drop:
 
     def intervals(self) -> dict[str, Interval]:
         """With percentile intervals."""
-        return {metric: _percentiles(*pair) for metric, pair in self.values().items()}
+        return {metric: metrics.percentile_interval(*pair) for metric, pair in self.values().items()}
 
 
 def _mean_intervals(drops: list[_Drop]) -> dict[str, Interval]:
     """Means over sets. The clean subsets share their examples; each set's intervals are resampled on their own."""
     errors = (1 - np.mean([d.shifted for d in drops]), 1 - np.mean([d.resampled_shifted for d in drops], axis=0))
-    found = {"mean_error": _percentiles(*errors)}
+    found = {"mean_error": metrics.percentile_interval(*errors)}
     for metric in drops[0].values():
         values, resampled = zip(*(drop.values()[metric] for drop in drops), strict=True)
-        found[f"mean_{metric}"] = _percentiles(np.mean(values), np.mean(resampled, axis=0))
+        found[f"mean_{metric}"] = metrics.percentile_interval(np.mean(values), np.mean(resampled, axis=0))
     return found
-
-
-def _percentiles(value: float, resampled: Float[np.ndarray, "resamples"]) -> Interval:
-    low, high = np.quantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).all() else (np.nan, np.nan)
-    return Interval(float(value), float(low), float(high))
 
 
 def _restrict(predictor: LogitsFn, known: Bool[Array, "k"], images: Images) -> Float[Array, "b k"]:

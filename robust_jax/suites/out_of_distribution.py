@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from robust_jax import config, metrics
-from robust_jax import data as data_room
+from robust_jax.core.mixtures import mixture_logits
 from robust_jax.core.predictor import as_predictor
 from robust_jax.metrics import Interval
 from robust_jax.suites.case import RowLabels, make_row, run_case
+from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
 
@@ -86,7 +87,7 @@ class OutOfDistribution:
         store = store or CaseStore()
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
         # Before hours are spent on the sets that come first.
-        others = {name: self._load(name, data) for name in self.sets}
+        others = {name: evaluation_beside(data, other.load("test"), name) for name, other in self.sets.items()}
         inside = _scores(predictor, data, store)
         advance()
         found: dict[tuple[str, str], list[_Resampled]] = {}
@@ -103,15 +104,6 @@ class OutOfDistribution:
         for (score, metric), over_sets in found.items():
             mean = _Resampled(*(np.mean(parts, axis=0) for parts in zip(*over_sets, strict=True)))
             yield make_row(metric, mean.interval, count, **columns, case=f"all: {score}")
-
-    def _load(self, name: str, data: Evaluation) -> Evaluation:
-        source = self.sets[name].load("test")
-        if tuple(source.image_shape) != tuple(data.image_shape):
-            raise ValueError(
-                f"Expected images of shape {tuple(data.image_shape)}, as in {data.name}, in {name}, got "
-                f"{tuple(source.image_shape)}."
-            )
-        return data_room.evaluation(source, batch_size=data.batch_size, mesh=data.mesh, resident=False)
 
 
 def _scores(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
@@ -131,7 +123,7 @@ def _score_batch(predictor: jax.tree_util.Partial, batch: Batch) -> dict[str, Fl
         found = {"energy": -jax.nn.logsumexp(logits, axis=-1)}
     else:
         members = member_logits(*predictor.args, batch.image)
-        logits = metrics.mixture_logits(members)
+        logits = mixture_logits(members)
         found = {
             "energy": -jnp.mean(jax.nn.logsumexp(members, axis=-1), axis=0),
             "mutual_information": metrics.mutual_information(members),
@@ -147,7 +139,7 @@ class _Resampled(NamedTuple):
 
     @property
     def interval(self) -> Interval:
-        return Interval(float(self.value), *map(float, np.quantile(self.samples, [0.025, 0.975])))
+        return metrics.percentile_interval(self.value, self.samples)
 
 
 def _detection(inside: Float[np.ndarray, "n"], outside: Float[np.ndarray, "m"]) -> dict[str, _Resampled]:

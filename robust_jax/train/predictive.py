@@ -15,6 +15,7 @@ from robust_jax.core.keys import named_key
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.loop import Trained, fit, restore
+from robust_jax.types import Evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +83,20 @@ def _predictor(
     members = tuple(map(train_one, member_experiments(experiment), folders))
     predictors = [member.predictor for member in members]
     if experiment.posterior is not None:
-        predictors = [_fit_posterior(experiment, member, i) for i, member in enumerate(members)]
+        examples = _training_images(experiment)
+        predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
     together = posteriors.ensemble(predictors).logits_fn() if several else predictors[0]
     return TrainedEnsemble(together, members)
 
 
-def _fit_posterior(experiment: Experiment, trained: Trained, member: int) -> Partial:
-    """On the training images as they are."""
+def _training_images(experiment: Experiment) -> Evaluation:
+    """As they are."""
     mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
     batch_size = experiment.execution.eval_batch_size
-    examples = data.evaluation(experiment.data.load("train"), batch_size=batch_size, mesh=mesh)
+    return data.evaluation(experiment.data.load("train"), batch_size=batch_size, mesh=mesh)
+
+
+def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: Evaluation) -> Partial:
     key = jax.random.fold_in(named_key(jax.random.key(experiment.seed), "posterior"), member)
     fit_key, predict_key = jax.random.split(key)
     state = experiment.posterior.fit(fit_key, trained.model, trained.variables, examples.batches())
