@@ -15,6 +15,8 @@ ALLOWED = {
     "core": {"types"},
     "images": {"types", "core"},
     **{room: {"types", "core", "images"} for room in METHOD_ROOMS},
+    # Distributions over the weights of networks.
+    "posteriors": {"types", "core", "models"},
     "config": {"types", "core"},
     "data": {"types", "core", "images"},
     "train": {"types", "core", "config", "data", *METHOD_ROOMS},

@@ -18,6 +18,7 @@ from robust_jax.models.mlp_mixer import MlpMixer
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
 from robust_jax.models.routing import routed_batch_norm
+from robust_jax.models.taps import LinearLayer, apply_tapped, linear_layers
 from robust_jax.models.vit import ViT
 from robust_jax.models.weights import WeightsReport, inspect_weights, load_weights
 from robust_jax.models.wide_resnet import WideResNet
@@ -30,17 +31,20 @@ __all__ = [
     "Equalised",
     "FrequencyDropout",
     "FrequencyDropped",
+    "LinearLayer",
     "MlpMixer",
     "ODENet",
     "ResNet",
     "ViT",
     "WeightsReport",
     "WideResNet",
+    "apply_tapped",
     "changed_hidden",
     "cifar_resnet",
     "forward_fn",
     "init",
     "inspect_weights",
+    "linear_layers",
     "load_weights",
     "num_parameters",
     "outputs_fn",

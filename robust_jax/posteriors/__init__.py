@@ -1,19 +1,22 @@
 """Distributions over weights, and predictions averaged over them: logits functions as any other."""
 
 from robust_jax.posteriors.ensemble import Ensemble, ensemble, stack
-from robust_jax.posteriors.last_layer_laplace import (
-    LastLayerLaplace,
-    LastLayerPosterior,
-    laplace_bridge,
-    probit,
-)
+from robust_jax.posteriors.laplace import Coverage, Laplace, LaplacePosterior, PriorSearch
+from robust_jax.posteriors.links import laplace_bridge, monte_carlo, probit
+from robust_jax.posteriors.subnetworks import LargestMagnitude, LargestVariance, RandomWeights
 
 __all__ = [
+    "Coverage",
     "Ensemble",
-    "LastLayerLaplace",
-    "LastLayerPosterior",
+    "Laplace",
+    "LaplacePosterior",
+    "LargestMagnitude",
+    "LargestVariance",
+    "PriorSearch",
+    "RandomWeights",
     "ensemble",
     "laplace_bridge",
+    "monte_carlo",
     "probit",
     "stack",
 ]

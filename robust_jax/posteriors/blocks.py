@@ -1,0 +1,224 @@
+"""A network's weights as blocks, and derivatives of its logits block by block.
+
+A block is a matrix: the kernel of a dense layer or convolution, with what it reads at one position along the rows, its
+bias as the last row, and its outputs along the columns; or any other parameter, as one row. The derivative of a logit
+in the matrix of a layer is the sum over positions of what the layer reads times the logit's derivative in what the
+layer writes, so that neither has the size of the weights: products of both are never formed but for one layer at a
+time, and for layers of one position not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from robust_jax.core.checks import nearest
+from robust_jax.models import LinearLayer, apply_tapped, linear_layers
+from robust_jax.types import Images
+
+Path = tuple[str, ...]
+Matrix = Float[Array, "i o"]
+precise = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+"""Sums of products in full single precision on every device."""
+
+
+class Block(NamedTuple):
+    """Some weights of a network, as a matrix."""
+
+    name: str
+    """Of the layer or parameter, such as ``stage0_block0/conv0``."""
+    paths: tuple[Path, ...]
+    """Of its parameters: kernel and bias, or the one there is."""
+    shape: tuple[int, int]
+    """Rows and columns."""
+    layer: LinearLayer | None
+    """None if it is a parameter by itself."""
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the last row is a bias."""
+        return self.layer is not None and self.shape[0] > self.layer.num_reads
+
+
+class Derivatives(NamedTuple):
+    """Of some sums of logits, of a batch, by a block."""
+
+    reads: Float[Array, "b positions i"] | None
+    """What the layer reads, a one for the bias included; None for a parameter by itself."""
+    pulls: Float[Array, "b c positions o"]
+    """Derivatives in what the layer writes, or in the parameter."""
+
+    @property
+    def factored(self) -> bool:
+        """Whether derivatives in the matrix are a product of a column and a row."""
+        return self.reads is not None and self.reads.shape[1] == 1
+
+
+def network_blocks(
+    model: Any, variables: PyTree, image_shape: tuple[int, int, int], *, separate_bias: bool = False
+) -> tuple[Block, ...]:
+    """All weights of a network: its linear layers, then its other parameters.
+
+    Args:
+        model: the network.
+        variables: its variables, or their shapes.
+        image_shape: (h, w, c).
+        separate_bias: whether biases are parameters by themselves.
+
+    Raises:
+        ValueError: if a batch norm is in training mode.
+    """
+    leaves = {
+        tuple(entry.key for entry in path): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]
+    }
+    blocks, taken = [], set()
+    for layer in linear_layers(model, variables, image_shape):
+        kernel, bias = (*layer.path, "kernel"), (*layer.path, "bias")
+        paths = (kernel, bias) if bias in leaves and not separate_bias else (kernel,)
+        shape = (layer.num_reads + len(paths) - 1, layer.num_outputs)
+        blocks.append(Block("/".join(layer.path), paths, shape, layer))
+        taken |= set(paths)
+    others = [
+        Block("/".join(path), (path,), (1, leaf.size), None) for path, leaf in leaves.items() if path not in taken
+    ]
+    return (*blocks, *others)
+
+
+def chosen_blocks(blocks: Iterable[Block], names: Iterable[str]) -> tuple[Block, ...]:
+    """Those of given names; the name of a module stands for all in it.
+
+    Raises:
+        ValueError: if there is none of a name; the nearest is named.
+    """
+    blocks = tuple(blocks)
+    within = lambda block, name: block.name == name or block.name.startswith(f"{name}/")  # noqa: E731
+    for name in names:
+        if not any(within(block, name) for block in blocks):
+            raise ValueError(f"Unknown layer {name!r}.{nearest(name, [block.name for block in blocks])}")
+    return tuple(block for block in blocks if any(within(block, name) for name in names))
+
+
+def block_values(block: Block, params: PyTree) -> Matrix:
+    """The weights of a block."""
+    leaves = [jnp.asarray(_leaf(params, path)) for path in block.paths]
+    return jnp.concatenate([leaf.reshape(-1, block.shape[1]) for leaf in leaves])
+
+
+def with_values(params: PyTree, values: Mapping[Block, Matrix]) -> PyTree:
+    """The parameters with other weights in some blocks."""
+    for block, matrix in values.items():
+        start = 0
+        for path in block.paths:
+            leaf = _leaf(params, path)
+            rows = leaf.size // block.shape[1]
+            params = _with_leaf(params, path, matrix[start : start + rows].reshape(leaf.shape))
+            start += rows
+    return params
+
+
+def derivatives(
+    model: Any,
+    blocks: tuple[Block, ...],
+    variables: PyTree,
+    images: Images,
+    roots_fn: Callable[[Float[Array, "b k"]], Float[Array, "b c k"]],
+) -> tuple[Float[Array, "b k"], dict[str, Derivatives]]:
+    """The logits, and by each block the derivatives of the sums of logits that ``roots_fn`` weighs them for."""
+    layers = {block.layer.path: block.layer for block in blocks if block.layer is not None}
+    own = {block.paths[0]: _leaf(variables["params"], block.paths[0]) for block in blocks if block.layer is None}
+
+    def one(shifts: Mapping[Path, Array], own: Mapping[Path, Array], image: Array):
+        params = variables["params"]
+        for path, leaf in own.items():
+            params = _with_leaf(params, path, leaf)
+        if not layers:
+            return model.apply({**variables, "params": params}, image[None], train=False).logits[0], {}
+        output, inputs = apply_tapped(model, {**variables, "params": params}, image, shifts)
+        return output.logits[0], {path: value[0] for path, value in inputs.items()}
+
+    size = len(images)
+    # An example's own shifts and parameters, so that derivatives are of each example.
+    shifts = {path: jnp.zeros((size, 1, *layer.output_shape)) for path, layer in layers.items()}
+    own = {path: jnp.broadcast_to(leaf, (size, *leaf.shape)) for path, leaf in own.items()}
+    logits, pull, inputs = jax.vjp(lambda s, o: jax.vmap(one)(s, o, images), shifts, own, has_aux=True)
+    pulled_shifts, pulled_own = jax.vmap(pull, in_axes=1, out_axes=1)(roots_fn(logits))
+
+    found = {}
+    for block in blocks:
+        if block.layer is None:
+            pulls = pulled_own[block.paths[0]]
+            found[block.name] = Derivatives(None, pulls.reshape(*pulls.shape[:2], 1, -1))
+            continue
+        reads = block.layer.reads(inputs[block.layer.path].astype(jnp.float32))
+        if block.has_bias:
+            reads = jnp.concatenate([reads, jnp.ones_like(reads[..., :1])], axis=-1)
+        found[block.name] = Derivatives(reads, block.layer.outputs(pulled_shifts[block.layer.path]))
+    return logits, found
+
+
+def jacobian(given: Derivatives) -> Float[Array, "b c i o"]:
+    """Derivatives in the matrix."""
+    if given.reads is None:
+        return given.pulls
+    num_sums, outputs = given.pulls.shape[1], given.pulls.shape[-1]
+    # One product of matrices for each example.
+    pulls = jnp.swapaxes(given.pulls, 1, 2).reshape(len(given.pulls), -1, num_sums * outputs)
+    found = precise("bpi,bpq->biq", given.reads, pulls)
+    return jnp.swapaxes(found.reshape(*found.shape[:2], num_sums, outputs), 1, 2)
+
+
+def sum_of_squares(given: Derivatives) -> Matrix:
+    """Of the derivatives in the matrix, over examples and sums of logits."""
+    if given.factored:
+        return precise("bi,bo->io", given.reads[:, 0] ** 2, jnp.sum(given.pulls[:, :, 0] ** 2, axis=1))
+    return jnp.sum(jacobian(given) ** 2, axis=(0, 1))
+
+
+def weighted_products(given: Derivatives, weights: Float[Array, "..."]) -> Float[Array, "b c c"]:
+    """Inner products of derivatives in the matrix, with a weight for each entry; ``weights`` broadcasts to it."""
+    if given.factored:
+        # Over rows first: what remains has a number for each output.
+        rows = jnp.broadcast_to(weights, (given.reads.shape[-1], given.pulls.shape[-1]))
+        of_each = precise("bi,io->bo", given.reads[:, 0] ** 2, rows)
+        return precise("bco,bdo->bcd", given.pulls[:, :, 0] * of_each[:, None], given.pulls[:, :, 0])
+    matrix = jacobian(given)
+    return precise("bcio,bdio->bcd", matrix * jnp.broadcast_to(weights, matrix.shape[2:])[None, None], matrix)
+
+
+def bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
+    """About what :func:`derivatives` and the products of one block at a time need for an example."""
+    held, largest = 0, 0
+    for block in block_list:
+        if block.layer is None:
+            held += (num_sums + 1) * block.size
+            continue
+        written = int(np.prod(block.layer.output_shape))
+        positions = written // block.shape[1]
+        # What is read counts once for each row of the matrix: patches of convolutions overlap.
+        held += (2 * num_sums + 2) * written + positions * block.shape[0]
+        largest = max(largest, 2 * num_sums * block.size if positions > 1 else 0)
+    return 4 * (held + largest)
+
+
+def _leaf(params: PyTree, path: Path) -> Array:
+    for name in path:
+        params = params[name]
+    return params
+
+
+def _with_leaf(params: PyTree, path: Path, leaf: Array) -> PyTree:
+    if not path:
+        return leaf
+    return {**params, path[0]: _with_leaf(params[path[0]], path[1:], leaf)}

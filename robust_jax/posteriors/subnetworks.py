@@ -1,0 +1,105 @@
+"""Which weights of a network are uncertain, the others being fixed (Daxberger et al., arXiv 2010.14689)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from robust_jax.core.checks import check_positive
+from robust_jax.posteriors.blocks import Block, Matrix
+from robust_jax.types import PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class LargestVariance:
+    """The weights whose variances are largest under a diagonal Laplace approximation, section 4 of the paper.
+
+    Raises:
+        ValueError: if the number is not positive.
+    """
+
+    num_weights: int
+    """How many."""
+
+    def __post_init__(self):
+        check_positive("num_weights", self.num_weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class LargestMagnitude:
+    """The weights that are farthest from 0.
+
+    Raises:
+        ValueError: if the number is not positive.
+    """
+
+    num_weights: int
+    """How many."""
+
+    def __post_init__(self):
+        check_positive("num_weights", self.num_weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomWeights:
+    """Any weights, the baseline of the others.
+
+    Raises:
+        ValueError: if the number is not positive.
+    """
+
+    num_weights: int
+    """How many."""
+
+    def __post_init__(self):
+        check_positive("num_weights", self.num_weights)
+
+
+Subnetwork = LargestVariance | LargestMagnitude | RandomWeights
+
+
+def subnetwork_scores(
+    key: PRNGKey | None,
+    subnetwork: Subnetwork,
+    values: dict[str, Matrix],
+    curvature: dict[str, Matrix] | None,
+) -> dict[str, Matrix]:
+    """By which weights are chosen, the greatest first.
+
+    Args:
+        key: of :class:`RandomWeights`.
+        subnetwork: the rule.
+        values: the weights, by block.
+        curvature: its diagonal, for :class:`LargestVariance`; with one prior precision for all weights the largest
+            variance is the least curvature.
+    """
+    if isinstance(subnetwork, LargestVariance):
+        return {name: -matrix for name, matrix in curvature.items()}
+    if isinstance(subnetwork, LargestMagnitude):
+        return {name: jnp.abs(matrix) for name, matrix in values.items()}
+    keys = jax.random.split(key, len(values))
+    return {name: jax.random.uniform(k, m.shape) for k, (name, m) in zip(keys, values.items(), strict=True)}
+
+
+def greatest(
+    blocks: tuple[Block, ...], scores: dict[str, Float[Array, "i o"]], num_weights: int
+) -> dict[str, Int[Array, "..."]]:
+    """The places of the greatest scores in each block's matrix as one row, in ascending order.
+
+    Raises:
+        ValueError: if there are fewer weights than asked for.
+    """
+    size = sum(block.size for block in blocks)
+    if num_weights > size:
+        raise ValueError(f"Expected num_weights of at most the {size} there are, got num_weights={num_weights}.")
+    flat = jnp.concatenate([scores[block.name].reshape(-1) for block in blocks])
+    places = jnp.sort(jax.lax.top_k(flat, num_weights)[1])
+    found, start = {}, 0
+    for block in blocks:
+        inside = (places >= start) & (places < start + block.size)
+        found[block.name] = places[inside] - start
+        start += block.size
+    return found
