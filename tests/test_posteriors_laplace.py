@@ -426,3 +426,17 @@ def test_batch_norm_in_training_is_an_error():
     variables = {"params": Trains().init(KEY, jnp.zeros((1, 8, 8, 3)))["params"]}
     with pytest.raises(ValueError, match="norm in training mode"):
         Laplace().coverage(Trains(), variables, SHAPE)
+
+
+def test_separate_bias_is_a_block_of_its_own(network):
+    """Its Kronecker factors are 1 and that of the outputs: the bias's whole curvature."""
+    model, variables, batch = network
+    posterior = Laplace(("head/bias",), "kron", 1.5, separate_bias=True).fit(None, model, variables, [batch])
+    jacobian, hessian = brute_force(model, variables, batch, lambda path: path == "head/bias")
+    expected = expected_covariances(jacobian, hessian.sum(axis=0) + 1.5 * np.eye(3))
+    np.testing.assert_allclose(posterior.distribution(batch.image)[1], expected, rtol=1e-4, atol=1e-5)
+    whole = Laplace("all", "full", 1.5, separate_bias=True).fit(None, model, variables, [batch])
+    together = Laplace("all", "full", 1.5).fit(None, model, variables, [batch])
+    np.testing.assert_allclose(
+        whole.distribution(batch.image)[1], together.distribution(batch.image)[1], rtol=1e-3, atol=1e-3
+    )

@@ -45,10 +45,15 @@ class Block(NamedTuple):
         """Number of weights."""
         return self.shape[0] * self.shape[1]
 
-    @property
-    def has_bias(self) -> bool:
-        """Whether the last row is a bias."""
-        return self.layer is not None and self.shape[0] > self.layer.num_reads
+    def reads(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b positions i"]:
+        """What a layer multiplies with its matrix at every position, a one for its bias included."""
+        parts = []
+        found = self.layer.reads(inputs.astype(jnp.float32))
+        if self.paths[0] == (*self.layer.path, "kernel"):
+            parts.append(found)
+        if self.paths[-1] == (*self.layer.path, "bias"):
+            parts.append(jnp.ones_like(found[..., :1]))
+        return jnp.concatenate(parts, axis=-1)
 
 
 class Derivatives(NamedTuple):
@@ -74,7 +79,7 @@ def network_blocks(
         model: the network.
         variables: its variables, or their shapes.
         image_shape: (h, w, c).
-        separate_bias: whether biases are parameters by themselves.
+        separate_bias: whether biases are blocks by themselves.
 
     Raises:
         ValueError: if a batch norm is in training mode.
@@ -86,10 +91,17 @@ def network_blocks(
     blocks, taken = [], set()
     for layer in linear_layers(model, variables, image_shape):
         kernel, bias = (*layer.path, "kernel"), (*layer.path, "bias")
-        paths = (kernel, bias) if bias in leaves and not separate_bias else (kernel,)
-        shape = (layer.num_reads + len(paths) - 1, layer.num_outputs)
-        blocks.append(Block("/".join(layer.path), paths, shape, layer))
+        paths = (kernel, bias) if bias in leaves else (kernel,)
+        rows = (layer.num_reads, 1)
         taken |= set(paths)
+        if separate_bias:
+            names = ("/".join(layer.path), "/".join(bias))
+            blocks += [
+                Block(name, (path,), (num, layer.num_outputs), layer)
+                for name, path, num in zip(names, paths, rows, strict=False)
+            ]
+        else:
+            blocks.append(Block("/".join(layer.path), paths, (sum(rows[: len(paths)]), layer.num_outputs), layer))
     others = [
         Block("/".join(path), (path,), (1, leaf.size), None) for path, leaf in leaves.items() if path not in taken
     ]
@@ -161,10 +173,8 @@ def derivatives(
             pulls = pulled_own[block.paths[0]]
             found[block.name] = Derivatives(None, pulls.reshape(*pulls.shape[:2], 1, -1))
             continue
-        reads = block.layer.reads(inputs[block.layer.path].astype(jnp.float32))
-        if block.has_bias:
-            reads = jnp.concatenate([reads, jnp.ones_like(reads[..., :1])], axis=-1)
-        found[block.name] = Derivatives(reads, block.layer.outputs(pulled_shifts[block.layer.path]))
+        path = block.layer.path
+        found[block.name] = Derivatives(block.reads(inputs[path]), block.layer.outputs(pulled_shifts[path]))
     return logits, found
 
 
@@ -197,8 +207,8 @@ def weighted_products(given: Derivatives, weights: Float[Array, "..."]) -> Float
     return precise("bcio,bdio->bcd", matrix * jnp.broadcast_to(weights, matrix.shape[2:])[None, None], matrix)
 
 
-def bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
-    """About what :func:`derivatives` and the products of one block at a time need for an example."""
+def _bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
+    """About what ``derivatives`` and the products of one block at a time need for an example."""
     held, largest = 0, 0
     for block in block_list:
         if block.layer is None:
@@ -210,6 +220,21 @@ def bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
         held += (2 * num_sums + 2) * written + positions * block.shape[0]
         largest = max(largest, 2 * num_sums * block.size if positions > 1 else 0)
     return 4 * (held + largest)
+
+
+def chunk_size(blocks: tuple[Block, ...], num_sums: int, byte_budget: int) -> int:
+    """Examples at once.
+
+    Raises:
+        ValueError: if there is not memory enough for one.
+    """
+    needed = _bytes_per_example(blocks, num_sums)
+    if needed > byte_budget:
+        raise ValueError(
+            f"Expected a byte_budget that holds the derivatives of one example, about {needed:,} bytes, got "
+            f"byte_budget={byte_budget:,}."
+        )
+    return byte_budget // needed
 
 
 def _leaf(params: PyTree, path: Path) -> Array:

@@ -216,7 +216,7 @@ def diag_sums(blocks: Blocks, given: Given) -> dict[str, Matrix]:
 
 
 def kron_sums(blocks: Blocks, given: Given, weights: Float[Array, "b"]) -> dict[str, Matrix | tuple[Matrix, Matrix]]:
-    r"""What :class:`Kron` adds up over examples, of which some may have weight 0.
+    r"""What :class:`Kron` adds up over examples, with weight 0 or 1.
 
     Of a linear layer that reads :math:`a_{nt}` at position t, and of sums of logits whose derivatives in what it writes
     are :math:`g_{nct}`,
@@ -229,16 +229,13 @@ def kron_sums(blocks: Blocks, given: Given, weights: Float[Array, "b"]) -> dict[
         if own.reads is None:
             found[block.name] = sum_of_squares(own)
             continue
-        of_reads = precise("bpi,bpj->ij", own.reads * weights[:, None, None], own.reads)
-        found[block.name] = of_reads, precise("bcpo,bcpq->oq", own.pulls, own.pulls)
+        found[block.name] = _gram(own.reads * weights[:, None, None]), _gram(own.pulls)
     return found
 
 
 def full_sums(blocks: Blocks, chosen: Mapping[str, Int[Array, "..."]], given: Given) -> Float[Array, "s s"]:
     """What :class:`Full` adds up over examples."""
-    rows = chosen_jacobian(blocks, chosen, given)
-    rows = rows.reshape(-1, rows.shape[-1])
-    return precise("ns,nt->st", rows, rows)
+    return _gram(chosen_jacobian(blocks, chosen, given))
 
 
 def kron_curvature(blocks: Blocks, sums: Mapping[str, Matrix | tuple[Matrix, Matrix]], count: float) -> Kron:
@@ -289,6 +286,12 @@ def low_rank_curvature(
             for block, part in zip(blocks, parts, strict=True)
         },
     )
+
+
+def _gram(rows: Float[Array, "... n"]) -> Float[Array, "n n"]:
+    """Sum of the rows' outer products."""
+    rows = rows.reshape(-1, rows.shape[-1])
+    return precise("ri,rj->ij", rows, rows)
 
 
 def _eigen(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n"], Float[Array, "n n"]]:

@@ -1,0 +1,144 @@
+"""Sums over data that curvatures are made of, in as many examples at once as memory allows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from robust_jax.models import predictor
+from robust_jax.posteriors import curvatures
+from robust_jax.posteriors.blocks import (
+    Block,
+    Matrix,
+    block_values,
+    chunk_size,
+    derivatives,
+    precise,
+    with_values,
+)
+from robust_jax.posteriors.likelihoods import Fisher, Likelihood, curvature_roots, log_likelihoods
+from robust_jax.types import Batch
+
+Logits = Float[Array, "b k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """The negative log-likelihood whose curvature is looked for, in some weights of a network."""
+
+    model: Any
+    """The network."""
+    blocks: tuple[Block, ...]
+    """The weights."""
+    fisher: Fisher
+    """The generalised Gauss–Newton or the empirical Fisher matrix."""
+    likelihood: Likelihood
+    """Of labels."""
+    sigma: float
+    """Standard deviation of normal errors."""
+
+    def roots(self, logits: Logits, batch: Batch) -> Float[Array, "b c k"]:
+        """Of the curvature in the logits; 0 where examples do not count."""
+        found = curvature_roots(self.likelihood, self.fisher, self.sigma, logits, batch.label)
+        return batch.mask[:, None, None] * found
+
+    def log_likelihood(self, logits: Logits, batch: Batch) -> Float[Array, ""]:
+        """Of a batch."""
+        return jnp.sum(batch.mask * log_likelihoods(self.likelihood, self.sigma, logits, batch.label))
+
+
+def curvature_sums(
+    loss: Loss,
+    kind: Literal["full", "kron", "diag"],
+    variables: PyTree,
+    chosen: Mapping[str, Array],
+    batches: Iterable[Batch],
+    *,
+    byte_budget: int,
+) -> tuple[PyTree, float, Float[Array, ""]]:
+    """The curvature's sums, the number of examples, and their log-likelihood.
+
+    Args:
+        loss: of what.
+        kind: form of the curvature.
+        variables: the network's.
+        chosen: of a full curvature, the weights' places in each block.
+        batches: the data.
+        byte_budget: memory for what is computed at once.
+
+    Raises:
+        ValueError: if there are no data, one example needs more memory than there is, or the sums are not finite.
+    """
+    total, chunk = None, None
+    for batch in batches:
+        if chunk is None:
+            num_classes = jax.eval_shape(predictor(loss.model, variables), batch.image[:1]).shape[-1]
+            num_sums = num_classes if loss.fisher == "ggn" else 1
+            chunk = min(chunk_size(loss.blocks, num_sums, byte_budget), len(batch.image))
+        for part in _parts(batch, chunk):
+            sums = _sums(loss, kind, variables, chosen, part)
+            total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+    if total is None or not total[1] > 0:
+        raise ValueError("Expected data to fit, got none.")
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(total)):
+        raise ValueError("The curvature is not finite: the network's outputs overflow.")
+    return total[0], float(total[1]), total[2]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _sums(
+    loss: Loss, kind: str, variables: PyTree, chosen: Mapping[str, Array], batch: Batch
+) -> tuple[PyTree, Float[Array, ""], Float[Array, ""]]:
+    roots_fn = partial(loss.roots, batch=batch)
+    logits, given = derivatives(loss.model, loss.blocks, variables, batch.image, roots_fn)
+    weights = batch.mask.astype(jnp.float32)
+    if kind == "diag":
+        found = curvatures.diag_sums(loss.blocks, given)
+    elif kind == "kron":
+        found = curvatures.kron_sums(loss.blocks, given, weights)
+    else:
+        found = curvatures.full_sums(loss.blocks, chosen, given)
+    return found, jnp.sum(weights), loss.log_likelihood(logits, batch)
+
+
+@partial(jax.jit, static_argnums=0)
+def ggn_product(loss: Loss, variables: PyTree, vector: dict[str, Matrix], batch: Batch) -> dict[str, Matrix]:
+    """The curvature of a batch times a vector, which is a matrix for each block."""
+    values = {block.name: block_values(block, variables["params"]) for block in loss.blocks}
+
+    def logits_fn(values: dict[str, Matrix]) -> Logits:
+        params = with_values(variables["params"], {block: values[block.name] for block in loss.blocks})
+        return loss.model.apply({**variables, "params": params}, batch.image, train=False).logits
+
+    logits, pull = jax.vjp(logits_fn, values)
+    along = jax.jvp(logits_fn, (values,), (vector,))[1]
+    roots = loss.roots(logits, batch)
+    return pull(precise("bck,bc->bk", roots, precise("bck,bk->bc", roots, along)))[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def log_likelihood(loss: Loss, variables: PyTree, batch: Batch) -> Float[Array, ""]:
+    """Of a batch, under the network."""
+    return loss.log_likelihood(predictor(loss.model, variables)(batch.image), batch)
+
+
+def _parts(batch: Batch, chunk: int) -> Iterator[Batch]:
+    """Parts of one size, the last filled up with examples that do not count."""
+    size = len(batch.image)
+    if chunk >= size:
+        yield batch
+        return
+    for start in range(0, size, chunk):
+        part = jax.tree.map(lambda leaf, start=start: leaf[start : start + chunk], batch)
+        missing = chunk - len(part.image)
+        if missing:
+            part = jax.tree.map(
+                lambda leaf, missing=missing: jnp.pad(leaf, ((0, missing), *((0, 0),) * (leaf.ndim - 1))), part
+            )
+        yield part
