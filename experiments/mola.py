@@ -30,7 +30,7 @@ def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
 
 def runs(members: int, **settings: Any) -> dict[str, train.Experiment]:
     """With and without members and their approximations."""
-    laplace = posteriors.LastLayerLaplace(curvature="kron")
+    laplace = posteriors.Laplace(curvature="kron")
     return {
         "single": train.Experiment(**settings),
         "laplace": train.Experiment(posterior=laplace, **settings),

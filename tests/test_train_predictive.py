@@ -52,7 +52,7 @@ def test_seeds_share_no_member():
 
 
 def test_posterior_of_each_member(alone):
-    laplace = posteriors.LastLayerLaplace("kron", 3.0)
+    laplace = posteriors.Laplace("last_layer", "kron", 3.0)
     experiment = dataclasses.replace(EXPERIMENT, members=2, posterior=laplace)
     found = train.fit_predictor(experiment)
     examples = data.evaluation(EXPERIMENT.data.load("train"), batch_size=500, mesh=data_mesh())

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import nearest
 from robust_jax.models import LinearLayer, apply_tapped, linear_layers
@@ -26,6 +26,10 @@ Path = tuple[str, ...]
 Matrix = Float[Array, "i o"]
 precise = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 """Sums of products in full single precision on every device."""
+
+
+SPARSE = 8
+"""Of a block of which fewer than one weight in so many is asked for, only these derivatives are computed."""
 
 
 class Block(NamedTuple):
@@ -187,6 +191,17 @@ def jacobian(given: Derivatives) -> Float[Array, "b c i o"]:
     pulls = jnp.swapaxes(given.pulls, 1, 2).reshape(len(given.pulls), -1, num_sums * outputs)
     found = precise("bpi,bpq->biq", given.reads, pulls)
     return jnp.swapaxes(found.reshape(*found.shape[:2], num_sums, outputs), 1, 2)
+
+
+def jacobian_at(given: Derivatives, places: Int[Array, "s"]) -> Float[Array, "b c s"]:
+    """Derivatives in some entries of the matrix, by their places in it as one row."""
+    num_columns = given.pulls.shape[-1]
+    size = num_columns * (1 if given.reads is None else given.reads.shape[-1])
+    if given.reads is None or len(places) * SPARSE > size:
+        matrix = jacobian(given)
+        return matrix.reshape(*matrix.shape[:2], -1)[:, :, places]
+    reads, pulls = given.reads[:, :, places // num_columns], given.pulls[..., places % num_columns]
+    return jnp.sum(reads[:, None] * pulls, axis=2)
 
 
 def sum_of_squares(given: Derivatives) -> Matrix:

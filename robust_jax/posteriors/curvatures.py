@@ -19,6 +19,7 @@ from robust_jax.posteriors.blocks import (
     Derivatives,
     Matrix,
     jacobian,
+    jacobian_at,
     precise,
     sum_of_squares,
     weighted_products,
@@ -203,11 +204,7 @@ Curvature = Diag | Kron | Full | LowRank
 
 def chosen_jacobian(blocks: Blocks, chosen: Mapping[str, Int[Array, "..."]], given: Given) -> Float[Array, "b c s"]:
     """Derivatives in some weights, one block after the other."""
-    columns = []
-    for block in blocks:
-        matrix = jacobian(given[block.name])
-        columns.append(matrix.reshape(*matrix.shape[:2], -1)[:, :, chosen[block.name]])
-    return jnp.concatenate(columns, axis=-1)
+    return jnp.concatenate([jacobian_at(given[block.name], chosen[block.name]) for block in blocks], axis=-1)
 
 
 def diag_sums(blocks: Blocks, given: Given) -> dict[str, Matrix]:
