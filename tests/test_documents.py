@@ -29,7 +29,7 @@ def test_readme_names_existing_files(repository):
         assert (repository / target).exists(), target
 
 
-@pytest.mark.parametrize("name", ["random_lp", "corruptions", "attacks", "augmentations"])
+@pytest.mark.parametrize("name", ["random_lp", "corruptions", "attacks", "augmentations", "posteriors"])
 def test_notebooks_run(repository, name, tmp_path):
     notebook = nbformat.read(repository / "colabs" / f"{name}.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
