@@ -32,13 +32,14 @@ class RowLabels:
 
 
 def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Float[Array, "b"]]:
-    """Error, NLL, Brier score and confidence of every example."""
+    """Error, NLL, Brier score, confidence and entropy of every example."""
     logits = predictor(images)
     return {
         "error": metrics.errors(logits, labels),
         "nll": metrics.nll(logits, labels),
         "brier": metrics.brier(logits, labels),
         "confidence": metrics.confidence(logits),
+        "entropy": metrics.entropy(logits),
     }
 
 
