@@ -8,6 +8,7 @@ from robust_jax.posteriors.last_layer_laplace import (
     laplace_bridge,
     probit,
 )
+from robust_jax.posteriors.monte_carlo_dropout import MonteCarloDropout, MonteCarloDropoutPosterior
 from robust_jax.posteriors.scaling import Scaled, TemperatureScaling, VectorScaling
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "IsotonicRegression",
     "LastLayerLaplace",
     "LastLayerPosterior",
+    "MonteCarloDropout",
+    "MonteCarloDropoutPosterior",
     "Scaled",
     "TemperatureScaling",
     "VectorScaling",
