@@ -87,4 +87,6 @@ def test_pages_and_tables_show_them(tmp_path):
         assert title in page
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
-    assert "| 77.00 [76.00, 78.00] |" in report.comparison_markdown({"run": RUNS["standard"]}).replace("**", "")
+    assert "| 0.770 [0.760, 0.780] | 77.00 [76.00, 78.00] |" in report.comparison_markdown(
+        {"run": RUNS["standard"]}
+    ).replace("**", "")
