@@ -64,6 +64,17 @@ def test_batches_padding_and_devices_do_not_matter(name):
         np.testing.assert_allclose(OF_TABLES[name](table(batch_size, num_devices)), whole, rtol=1e-5, atol=1e-7)
 
 
+MEMBERS = (2 * np.random.default_rng(1).normal(size=(3, SIZE, CLASSES))).astype(np.float32)
+OF_MEMBERS = (metrics.disagreement, metrics.kl_divergence, metrics.mutual_information, metrics.entropy)
+
+
+@pytest.mark.parametrize("measure", OF_MEMBERS, ids=lambda measure: measure.__name__)
+def test_measures_of_members_belong_to_the_example(measure):
+    parts = np.split(MEMBERS, [40, 43], axis=1)
+    merged = np.concatenate([measure(jnp.asarray(part)) for part in parts], axis=-1)
+    np.testing.assert_allclose(merged, measure(jnp.asarray(MEMBERS)), rtol=1e-5, atol=1e-6)
+
+
 def shards(sizes, pad_to):
     """Pieces of different length, the rest filled with what must not count."""
     start = 0
