@@ -111,13 +111,33 @@ def test_risk_over_coverage(rows):
     assert [row.value for row in curve] == [metrics.risk_at_coverage(confidence, wrong, row.severity) for row in curve]
 
 
+def test_measures_of_all_classes(rows):
+    logits = PIXELS.reshape(SIZE, -1) @ WEIGHTS[0].astype(float)
+    probs = special.softmax(logits, axis=1)
+    top = probs.max(axis=1), probs.argmax(axis=1) == LABELS
+    parts = metrics.brier_decomposition(probs, LABELS)
+    expected = {
+        "calibrated_nll": metrics.calibrated_nll(logits, LABELS),
+        "adaptive_ece": metrics.adaptive_calibration_error(*top),
+        "classwise_ece": metrics.classwise_calibration_error(probs, LABELS),
+        "rmsce": metrics.root_mean_squared_calibration_error(*top),
+        "mce": metrics.maximum_calibration_error(*top),
+        "reliability": parts.reliability,
+        "resolution": parts.resolution,
+    }
+    for metric, value in expected.items():
+        assert find(rows, "clean", metric, 0.0).value == pytest.approx(value, rel=1e-4), metric
+    row = find(rows, "clean", "calibrated_nll", 0.0)
+    assert row.low < row.value < row.high
+
+
 def test_batches_and_devices_do_not_matter_and_corruptions_are_shared(rows, tmp_path):
     store = suites.CaseStore(tmp_path)
     common = suites.CommonCorruptions(("brightness",), severities=(2, 4))
     list(common.rows(KEY, MEMBERS[0], evaluation(), store=store))
     done = len(list(tmp_path.rglob("*.npz")))
     again = rows_of(SUITE, store=store, batch_size=30, num_devices=2)
-    assert len(list(tmp_path.rglob("*.npz"))) == done + 3, "two rotations and a translation"
+    assert len(list(tmp_path.rglob("*.npz"))) == done + 4, "two rotations, a translation, probabilities"
     np.testing.assert_allclose([r.value for r in again], [r.value for r in rows], rtol=1e-4, atol=1e-6)
     # Another predictor under the same store: nothing is computed.
     assert rows_of(SUITE, MEMBERS[1], store=store) == again

@@ -29,9 +29,14 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n
     return float(np.exp(found.x))
 
 
+def nlls(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Negative log-likelihoods, in nats."""
+    return special.logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]
+
+
 def mean_nll(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> float:
-    """Mean negative log-likelihood, in nats."""
-    return float(np.mean(special.logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]))
+    """Their mean."""
+    return float(np.mean(nlls(logits, labels)))
 
 
 def check_logits(

@@ -77,7 +77,7 @@ from robust_jax.metrics.selective import (
     risk_coverage,
 )
 from robust_jax.metrics.streaming import BinSums, ClassifierSums, classifier_sums, merge_sums, summarise_sums
-from robust_jax.metrics.temperature import calibrated_nll, fit_temperature
+from robust_jax.metrics.temperature import calibrated_nll, calibrated_nlls, fit_temperature
 
 __all__ = [
     "Baseline",
@@ -102,6 +102,7 @@ __all__ = [
     "brier",
     "brier_decomposition",
     "calibrated_nll",
+    "calibrated_nlls",
     "classifier_sums",
     "classwise_calibration_error",
     "confidence",

@@ -15,6 +15,7 @@ from robust_jax import metrics
 from robust_jax.core.predictor import as_predictor
 from robust_jax.images.geometry import rotate_translate
 from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case
+from robust_jax.suites.class_probabilities import class_probability_rows
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.corruption_suite import CorruptionSuite, MeanCalibration
 from robust_jax.suites.selective import selective_rows
@@ -33,8 +34,9 @@ class Calibration(CorruptionSuite):
 
     Cases: ``clean``, of severity 0; every corruption; ``rotation``, whose severity is in degrees; ``translation``,
     whose severity is in pixels. Each kind of shift there is, ``corruptions``, ``rotation`` or ``translation``, has the
-    means over its cases. Of clean images also the curve of risk over coverage and the areas under it. Finished cases
-    of corruptions are shared with :class:`~robust_jax.suites.CommonCorruptions`.
+    means over its cases. Of clean images also the calibrated NLL, calibration errors of other kinds, the parts of the
+    Brier score, and the curve of risk over coverage with the areas under it. Finished cases of corruptions are shared
+    with :class:`~robust_jax.suites.CommonCorruptions`.
 
     Raises:
         ValueError: as :class:`~robust_jax.suites.CommonCorruptions`; if there is no shift at all, or one by 0; when
@@ -92,6 +94,7 @@ class Calibration(CorruptionSuite):
         table = clean_table(predictor, data, store)
         advance()
         yield from _case_rows(table, **columns, case="clean", severity=0.0)
+        yield from class_probability_rows(predictor, data, store, **columns, case="clean", severity=0.0)
         yield from selective_rows(table, **columns)
         for shift in SHIFTS:
             means = MeanCalibration(MEANS)
