@@ -82,7 +82,7 @@ def small() -> dict[str, train.Experiment]:
         data=data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", validation=500, num_train=4000, num_test=500),
         model=models.ResNet(stage_sizes=(1, 1, 1), width=16, stem="patch"),
         dropout=0.1,
-        head_dropout=0.5,
+        head_dropout=0.2,
         num_samples=8,
         optimiser=train.Sgd(learning_rate=0.1, weight_decay=5e-4, nesterov=True),
         schedule=train.Cosine(warmup_epochs=0.2),
@@ -91,7 +91,7 @@ def small() -> dict[str, train.Experiment]:
         suites={
             "clean": suites.Clean(),
             "calibration": suites.Calibration(
-                CORRUPTIONS, severities=(1, 3, 5), rotations=ROTATIONS[1::2], translations=TRANSLATIONS
+                CORRUPTIONS, severities=(1, 3, 5), rotations=ROTATIONS[1::2], translations=TRANSLATIONS[1::2]
             ),
             "diversity": suites.Diversity(),
         },
