@@ -75,10 +75,10 @@ COLUMNS = (
     Column("−OOD AUROC %", "out_of_distribution", "all: max_probability", "auroc", -100, 2),
     Column("OOD FPR95 (out) %", "out_of_distribution", "all: max_probability", "fpr95_out", 100, 2),
     Column("NLL", "clean", "clean", "nll", 1, 3),
-    Column("calibrated NLL", "calibration", "clean", "calibrated_nll", 1, 3),
     Column("corrupted NLL", "common_corruptions", "all", "mean_nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
     Column("ECE %", "clean", "clean", "ece", 100, 2),
+    Column("calibrated NLL", "calibration", "clean", "calibrated_nll", 1, 3),
     *(
         Column(f"{title}, {name}", "calibration", shift, metric, scale, digits)
         for name, shift in (("corrupted", "corruptions"), ("rotated", "rotation"), ("translated", "translation"))
