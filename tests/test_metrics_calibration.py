@@ -159,20 +159,49 @@ def test_temperature_undoes_a_scale():
         metrics.calibrated_nll(logits[:1], labels[:1])
 
 
+SPREADS = {
+    "wide": lambda generator, size: generator.uniform(0.2, 1, size),
+    "sure": lambda generator, size: generator.beta(20, 1, size),
+    # A network that has seen it all: hardly an error.
+    "very sure": lambda generator, size: generator.beta(50, 0.5, size),
+}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("size", [200, 1000, 10_000])
-def test_debiased_error_of_a_calibrated_model_is_0_within_its_interval(size):
-    """Its interval over resampled examples holds 0 in all but few of many data sets; that of the plug-in never does."""
-    held, plugged = 0, 0
-    for seed in range(20):
-        confidence, correct = predictions(size, seed=seed)
+def test_debiased_error_of_a_calibrated_model_is_0_within_its_interval(size, spread):
+    """In 95 % of many data sets or more; the plug-in estimate is not once 0."""
+    draws, held = 200, 0
+    for seed in range(draws):
         generator = np.random.default_rng(seed)
-        draws = [generator.integers(0, size, size) for _ in range(200)]
-        value = metrics.debiased_squared_calibration_error(confidence, correct)
-        samples = [metrics.debiased_squared_calibration_error(confidence[i], correct[i]) for i in draws]
-        # About the value: resampling adds the bias of the plug-in once more.
-        low, high = value + np.quantile(samples, [0.025, 0.975]) - np.mean(samples)
-        held += low <= 0 <= high
-        ece = [metrics.expected_calibration_error(confidence[i], correct[i]) for i in draws[:40]]
-        plugged += np.quantile(ece, 0.025) <= 0
-    assert held >= 16
-    assert plugged == 0
+        confidence = SPREADS[spread](generator, size)
+        correct = generator.uniform(size=size) < confidence
+        interval = metrics.debiased_squared_calibration_interval(confidence, correct)
+        held += interval.low <= 0 <= interval.high
+        assert metrics.expected_calibration_error(confidence, correct) > 0
+    assert held >= 0.95 * draws - 2 * np.sqrt(draws * 0.95 * 0.05)
+
+
+@pytest.mark.parametrize("size", [200, 1000, 10_000])
+def test_interval_of_the_debiased_square_covers_the_truth(size):
+    """Confidence 0.05 too high everywhere: the square is 0.0025."""
+    draws, held = 200, 0
+    for seed in range(draws):
+        confidence, correct = predictions(size, seed=seed, gap=0.05)
+        interval = metrics.debiased_squared_calibration_interval(confidence, correct)
+        held += interval.low <= 0.05**2 <= interval.high
+    assert held >= 0.88 * draws
+    # Of many examples it tells the two apart.
+    assert interval.low > 0 or size < 10_000
+
+
+def test_interval_of_the_debiased_square_has_its_value_and_level():
+    confidence, correct = predictions(300, gap=0.1)
+    mask = np.arange(300) < 250
+    found = metrics.debiased_squared_calibration_interval(confidence, correct, mask=mask)
+    assert found.value == metrics.debiased_squared_calibration_error(confidence, correct, mask=mask)
+    wider = metrics.debiased_squared_calibration_interval(confidence, correct, mask=mask, level=0.99)
+    assert wider.low < found.low < found.value < found.high < wider.high
+    assert np.isnan(metrics.debiased_squared_calibration_interval(np.zeros(0), np.zeros(0))).all()
+    with pytest.raises(ValueError, match="level"):
+        metrics.debiased_squared_calibration_interval(confidence, correct, level=1.5)

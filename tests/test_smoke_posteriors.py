@@ -20,3 +20,18 @@ def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run
     assert 0 <= error < 0.95
     text = report.comparison_markdown({run: rows})
     assert {"NLL", "mean error %", "corrupted NLL"} <= {title.strip() for title in text.splitlines()[0].split("|")}
+
+
+def test_smoke_of_uncertainty_under_shift(repository, on_two_devices, tmp_path):
+    """A posterior of held-out examples, and the ensemble, whose members are looked at."""
+    experiments = load_experiment_file(repository / "experiments" / "shift_uncertainty.py").runs("smoke")
+    assert len(experiments) == 6
+    runs = {}
+    for run in ("temperature", "ensemble"):
+        experiment = dataclasses.replace(on_two_devices(experiments[run]), epochs=1, data=data.Digits(validation=1200))
+        runs[run] = run_experiment(run, experiment, tmp_path / run)
+    text = report.comparison_markdown(runs)
+    assert {"NLL, rotated", "ECE %, corrupted"} <= {title.strip() for title in text.splitlines()[0].split("|")}
+    page = (tmp_path / "ensemble" / "report.html").read_text()
+    for title in ("Calibration of turned and moved images", "Risk and coverage", "Disagreement of members"):
+        assert title in page

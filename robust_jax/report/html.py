@@ -11,6 +11,12 @@ from typing import Any
 from robust_jax import config as configs_module
 from robust_jax.core.files import write_atomically
 from robust_jax.report.attack_tables import TextTable, adversarial_curves, attack_tables
+from robust_jax.report.calibration_plots import (
+    geometry_curves,
+    member_disagreement,
+    risk_coverage_curves,
+    severity_box_plots,
+)
 from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
 from robust_jax.report.plots import error_curves, reliability_diagram, sample_grid
 from robust_jax.report.seeds import pool_seeds
@@ -54,6 +60,12 @@ CALIBRATION_CAPTION = (
     "Accuracy against confidence, in bins; on the dashed line confidence equals accuracy. "
     "Bars are 95 % intervals, larger marks stand for more examples."
 )
+BOXES_CAPTION = (
+    "By severity, over corruptions: boxes are of quartiles, whiskers reach to the best and the worst corruption."
+)
+GEOMETRY_CAPTION = "Images turned and moved, against how far; bands are 95 % intervals."
+COVERAGE_CAPTION = "Error among the predictions of greatest confidence, against their share of all; bands are 95 %."
+MEMBERS_CAPTION = "How often two members predict different classes, in %; on the diagonal is the error of each."
 SHIFT_CAPTION = (
     "Accuracy under shift against accuracy on clean images, on axes of logits. Round marks are standard models, to "
     "which the line is fitted; what lies above it is effectively robust. On the dashed line nothing is lost. "
@@ -120,6 +132,10 @@ def _plots(runs: Runs) -> list[str]:
         _figure("Corruption and severity", severity_heat_map(runs), HEAT_MAP_CAPTION),
         _figure("Effective robustness", effective_robustness_plot(runs), SHIFT_CAPTION, "curves") + _effective(runs),
         _figure("Calibration", reliability_diagram(runs), CALIBRATION_CAPTION),
+        _figure("Calibration by severity", severity_box_plots(runs), BOXES_CAPTION, "curves"),
+        _figure("Calibration of turned and moved images", geometry_curves(runs), GEOMETRY_CAPTION, "curves"),
+        _figure("Risk and coverage", risk_coverage_curves(runs), COVERAGE_CAPTION),
+        _figure("Disagreement of members", member_disagreement(runs), MEMBERS_CAPTION),
     ]
 
 

@@ -148,7 +148,10 @@ def panels(
 def name_runs(figure: Figure, axis: Axes, runs: Runs) -> None:
     """A legend above the panels, of what one of them shows, where there are several runs."""
     if len(runs) > 1:
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=min(6, len(runs)))
+        # A letter takes about 0.07 inches, a handle and its gaps 0.6: no more names beside each other than fit.
+        fitting = int(figure.get_figwidth() / (0.07 * max(map(len, runs)) + 0.6))
+        columns = max(1, min(6, len(runs), fitting))
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=columns)
 
 
 def draw_clean_error(axis: Axes, rows: Sequence[Row], colour: str) -> None:

@@ -78,6 +78,12 @@ COLUMNS = (
     Column("corrupted NLL", "common_corruptions", "all", "mean_nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
     Column("ECE %", "clean", "clean", "ece", 100, 2),
+    Column("calibrated NLL", "calibration", "clean", "calibrated_nll", 1, 3),
+    *(
+        Column(f"{title}, {name}", "calibration", shift, metric, scale, digits)
+        for name, shift in (("corrupted", "corruptions"), ("rotated", "rotation"), ("translated", "translation"))
+        for title, metric, scale, digits in (("NLL", "mean_nll", 1, 3), ("ECE %", "mean_ece", 100, 2))
+    ),
 )
 Runs = Mapping[str, Sequence[Row]]
 

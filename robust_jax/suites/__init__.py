@@ -3,12 +3,14 @@
 from robust_jax.suites.adversarial import Adversarial
 from robust_jax.suites.attack_survey import AttackSurvey
 from robust_jax.suites.autoattack import AutoAttack
+from robust_jax.suites.calibration import Calibration
 from robust_jax.suites.case import RowLabels
 from robust_jax.suites.class_separation import ClassSeparation
 from robust_jax.suites.clean import Clean
 from robust_jax.suites.common_corruptions import CommonCorruptions
 from robust_jax.suites.corruptions_bar import CorruptionsBar
 from robust_jax.suites.denoising import Denoising
+from robust_jax.suites.diversity import Diversity
 from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.interventions import Interventions
 from robust_jax.suites.learned_ranges import LearnedRanges
@@ -27,12 +29,14 @@ __all__ = [
     "Adversarial",
     "AttackSurvey",
     "AutoAttack",
+    "Calibration",
     "CaseStore",
     "ClassSeparation",
     "Clean",
     "CommonCorruptions",
     "CorruptionsBar",
     "Denoising",
+    "Diversity",
     "Interventions",
     "LearnedRanges",
     "NaturalShift",

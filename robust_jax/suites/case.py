@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jaxtyping import Array, Float
 
 from robust_jax import metrics
+from robust_jax.core.mesh import to_host
 from robust_jax.metrics import Interval
 from robust_jax.suites.store import Table
 from robust_jax.types import Batch, Evaluation, Images, Labels, LogitsFn, Row
@@ -32,13 +32,14 @@ class RowLabels:
 
 
 def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Float[Array, "b"]]:
-    """Error, NLL, Brier score and confidence of every example."""
+    """Error, NLL, Brier score, confidence and entropy of every example."""
     logits = predictor(images)
     return {
         "error": metrics.errors(logits, labels),
         "nll": metrics.nll(logits, labels),
         "brier": metrics.brier(logits, labels),
         "confidence": metrics.confidence(logits),
+        "entropy": metrics.entropy(logits),
     }
 
 
@@ -58,13 +59,6 @@ def run_case(program: Callable[[Batch], dict[str, Array]], data: Evaluation) -> 
     values, masks = zip(*to_host(parts), strict=True)
     mask = np.concatenate(masks)
     return {name: np.concatenate([part[name] for part in values])[mask] for name in values[0]}
-
-
-def to_host(tree):
-    """Whole arrays on every process."""
-    if jax.process_count() > 1:
-        return multihost_utils.process_allgather(tree, tiled=True)
-    return jax.device_get(tree)
 
 
 def metric_rows(table: Table, *, num_bins: int = 15, **columns) -> Iterator[Row]:

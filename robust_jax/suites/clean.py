@@ -44,7 +44,8 @@ class Clean:
     ) -> Iterator[Row]:
         """Yields the rows, with 95 % bootstrap intervals over examples.
 
-        The debiased square has none. Accuracies of bins, which may hold one example, have Wilson's.
+        That of the debiased square is normal, see :func:`~robust_jax.metrics.debiased_squared_calibration_interval`.
+        Accuracies of bins, which may hold one example, have Wilson's.
 
         Args:
             key: not used.
@@ -60,8 +61,8 @@ class Clean:
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
         yield from metric_rows(table, num_bins=self.num_bins, **columns, case="clean")
         correct = 1 - table["error"]
-        squared = metrics.debiased_squared_calibration_error(table["confidence"], correct, num_bins=self.num_bins)
-        yield make_row("debiased_squared_ece", metrics.Interval(squared), data.num_examples, **columns, case="clean")
+        squared = metrics.debiased_squared_calibration_interval(table["confidence"], correct, num_bins=self.num_bins)
+        yield make_row("debiased_squared_ece", squared, data.num_examples, **columns, case="clean")
         yield from self._reliability(table, columns)
 
     def _reliability(self, table: Table, columns: dict) -> Iterator[Row]:

@@ -118,7 +118,7 @@ class CorruptionSuite:
         store = store or CaseStore()
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": self.suite_name}
         clean = clean_table(predictor, data, store)["error"]
-        calibration = _MeanCalibration()
+        calibration = MeanCalibration()
         errors = []
         for name in self.corruption_names:
             for severity in self.severities:
@@ -143,11 +143,14 @@ class CorruptionSuite:
     def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
         """The first images under every corruption at the middle severity, with what is predicted for them."""
         batch = next(iter(data.batches()))
-        severity = sorted(self.severities)[len(self.severities) // 2]
-        columns = {"clean": batch.image}
-        for name in self.corruption_names:
-            columns[name.replace("_", " ")] = self._corrupt(key, name, severity, batch).image
+        columns = {"clean": batch.image, **self._sample_columns(key, batch)}
         return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
+
+    def _sample_columns(self, key: PRNGKey, batch: Batch) -> dict[str, Images]:
+        severity = sorted(self.severities)[len(self.severities) // 2]
+        return {
+            name.replace("_", " "): self._corrupt(key, name, severity, batch).image for name in self.corruption_names
+        }
 
     def summaries(self) -> Mapping[tuple[str, float | None, str], Summary]:
         """The means to report, by case, severity and metric."""
@@ -218,17 +221,19 @@ class CorruptionSuite:
         return (("textures", self.textures),) if name == "frost" and self.textures is not None else ()
 
 
-class _MeanCalibration:
-    """Means over cases of NLL, Brier score and ECE, with intervals; keeps little of each case."""
+class MeanCalibration:
+    """Means over cases of NLL and Brier score, or of other measures, and of the ECE; keeps little of each case."""
 
-    def __init__(self):
+    def __init__(self, names: Sequence[str] = ("nll", "brier")):
+        self._names = tuple(names)
         self._values, self._eces, self._resampled, self._count = 0.0, 0.0, 0.0, 0
 
     def add(self, table: Table) -> None:
+        """One case."""
         gaps = metrics.binned_gaps(table["confidence"], 1 - table["error"])
         self._eces += np.abs(gaps.mean(axis=0)).sum()
         self._resampled += np.abs(metrics.bootstrap_means(gaps)).sum(axis=-1)
-        self._values += np.stack([table["nll"], table["brier"]], axis=1).astype(np.float64)
+        self._values += np.stack([table[name] for name in self._names], axis=1).astype(np.float64)
         self._count += 1
 
     def intervals(self) -> dict[str, Interval]:
@@ -236,11 +241,8 @@ class _MeanCalibration:
         values = self._values / self._count
         ece, resampled = self._eces / self._count, self._resampled / self._count
         low, high = np.maximum(2 * ece - np.quantile(resampled, [0.975, 0.025]), 0)
-        return {
-            "mean_nll": metrics.bootstrap_interval(values[:, 0]),
-            "mean_brier": metrics.bootstrap_interval(values[:, 1]),
-            "mean_ece": Interval(float(ece), float(low), float(high)),
-        }
+        found = {f"mean_{name}": metrics.bootstrap_interval(values[:, i]) for i, name in enumerate(self._names)}
+        return found | {"mean_ece": Interval(float(ece), float(low), float(high))}
 
 
 def _mean_error(names: Sequence[str], over: Sequence[str], clean: np.ndarray, errors: np.ndarray) -> np.ndarray:

@@ -76,7 +76,10 @@ class Experiment:
     members: int = 1
     """Networks, each with a seed of its own, whose probabilities are averaged: a deep ensemble."""
     posterior: Any = None
-    """What is fitted about the weights of each network, such as a Laplace approximation, and predicts in its place."""
+    """What is fitted about the weights of each network, such as a Laplace approximation, and predicts in its place.
+
+    It sees the training images as they are, or if its class says ``fit_split = "validation"``, as recalibration does,
+    those that ``data`` holds out."""
     batch_size: int = 128
     """Examples per step, over all devices."""
     suites: dict[str, Any] = dataclasses.field(default_factory=dict)

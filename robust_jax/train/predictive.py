@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.tree_util import Partial
@@ -61,6 +62,7 @@ def fit_predictor(
         console: where progress is shown; None shows none.
 
     Raises:
+        ValueError: if the posterior is fitted to held-out examples and the data hold none out.
         As :func:`~robust_jax.train.fit` and the posterior do.
     """
     return _predictor(experiment, workdir, lambda member, folder: fit(member, folder, console=console))
@@ -78,22 +80,27 @@ def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
 def _predictor(
     experiment: Experiment, workdir: Path | None, train_one: Callable[[Experiment, Path | None], Trained]
 ) -> TrainedEnsemble:
+    # Before hours are spent on training: it raises where nothing is held out for a posterior that wants it.
+    source = None if experiment.posterior is None else experiment.data.load(fit_split(experiment.posterior))
     several = experiment.members > 1
     folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
     members = tuple(map(train_one, member_experiments(experiment), folders))
     predictors = [member.predictor for member in members]
-    if experiment.posterior is not None:
-        examples = _training_images(experiment)
+    if source is not None:
+        examples = _as_they_are(experiment, source)
         predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
     together = posteriors.ensemble(predictors).logits_fn() if several else predictors[0]
     return TrainedEnsemble(together, members)
 
 
-def _training_images(experiment: Experiment) -> Evaluation:
-    """As they are."""
+def fit_split(posterior: Any) -> str:
+    """Which examples a posterior is fitted to: ``train``, or what its class calls ``fit_split``."""
+    return getattr(posterior, "fit_split", "train")
+
+
+def _as_they_are(experiment: Experiment, source: data.Source) -> Evaluation:
     mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
-    batch_size = experiment.execution.eval_batch_size
-    return data.evaluation(experiment.data.load("train"), batch_size=batch_size, mesh=mesh)
+    return data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
 
 
 def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: Evaluation) -> Partial:

@@ -1,4 +1,4 @@
-"""The error on held-out training examples, after every epoch."""
+"""Error, NLL and ECE on held-out training examples, after every epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
-from jaxtyping import Array
 
 from robust_jax import data, metrics, models
 from robust_jax.train.experiment import Experiment
@@ -16,7 +15,7 @@ from robust_jax.types import Batch
 
 
 def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState], dict[str, float]] | None:
-    """A function from the state to its validation error and NLL; ``None`` where no examples are held out.
+    """A function from the state to its validation error, NLL and ECE; ``None`` where no examples are held out.
 
     Raises:
         ValueError: when called, if the network is no classifier.
@@ -30,19 +29,15 @@ def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState]
 
     def validate(state: TrainState) -> dict[str, float]:
         predictor = models.predictor(model, state.variables())
-        sums = [_sums(predictor, batch) for batch in evaluation.batches()]
-        error, nll = (float(sum(total)) / evaluation.num_examples for total in zip(*sums, strict=True))
-        return {"validation_error": error, "validation_nll": nll}
+        found = metrics.summarise_sums(metrics.merge_sums(_sums(predictor, batch) for batch in evaluation.batches()))
+        return {f"validation_{name}": found[name] for name in ("error", "nll", "ece")}
 
     return validate
 
 
 @jax.jit
-def _sums(predictor: Any, batch: Batch) -> tuple[Array, Array]:
+def _sums(predictor: Any, batch: Batch) -> metrics.ClassifierSums:
     logits = predictor(batch.image)
     if logits.ndim != 2:
         raise ValueError(f"Expected logits [b, k] to validate, got shape {logits.shape}; hold no examples out.")
-    return (
-        (metrics.errors(logits, batch.label) * batch.mask).sum(),
-        (metrics.nll(logits, batch.label) * batch.mask).sum(),
-    )
+    return metrics.classifier_sums(logits, batch.label, batch.mask)
