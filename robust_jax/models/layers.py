@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.types import Images
 
 Dtype = Literal["float32", "bfloat16"]
@@ -138,7 +139,43 @@ def stem_pool(x: Maps, stem: Stem) -> Maps:
     return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1))) if stem == "imagenet" else x
 
 
-def classify(x: Maps, num_classes: int) -> tuple[Float[Array, "b f"], Float[Array, "b k"]]:
-    """Global average pooling and a linear classifier, in float32 whatever the type of ``x``: features and logits."""
+class Dropout(nn.Module):
+    """Activations, by chance, set to zero, and the others divided by the chance to stay (Srivastava et al., 2014).
+
+    In training every example has a mask of its own. In evaluation nothing is dropped, unless the network is applied
+    with a key, ``rngs={"dropout": key}``: then all examples have one mask, so that a key stands for one network with
+    fewer units, whose prediction of an image depends on that image alone.
+
+    Raises:
+        ValueError: if the rate is outside [0, 1].
+    """
+
+    rate: float
+    """Chance to be dropped."""
+
+    def __post_init__(self):
+        check_fraction("rate", self.rate)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        if self.rate == 0 or not (train or self.has_rng("dropout")):
+            return x
+        if self.rate == 1:
+            # Nothing stays to be divided by 0.
+            return jnp.zeros_like(x)
+        shape = x.shape if train else (1, *x.shape[1:])
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+def classify(
+    x: Maps, num_classes: int, *, dropout: float = 0.0, train: bool = False
+) -> tuple[Float[Array, "b f"], Float[Array, "b k"]]:
+    """Global average pooling, dropout and a linear classifier: features and logits.
+
+    They are float32 whatever the type of ``x``.
+    """
     features = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+    features = Dropout(dropout, name="head_dropout")(features, train=train)
     return features, nn.Dense(num_classes, name="head")(features)

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.models.layers import (
     STEM_STRIDE,
+    Dropout,
     Dtype,
     Maps,
     Norm,
@@ -59,6 +60,11 @@ class ResNet(nn.Module):
     """Batch or group normalisation."""
     zero_init_residual: bool = False
     """Start every residual branch at zero, by its last norm's scale (v1) or its last kernel (preact)."""
+    dropout: float = 0.0
+    """Probability that an activation before the last convolution of a block is dropped in training, as in
+    :class:`WideResNet`."""
+    head_dropout: float = 0.0
+    """Probability that a feature is dropped before the last layer in training."""
     mean: tuple[float, ...] = (0.5,)
     """Subtracted from images in [0, 1]: one number, or one per channel."""
     std: tuple[float, ...] = (0.25,)
@@ -73,6 +79,8 @@ class ResNet(nn.Module):
         check_choice("variant", self.variant, ("v1", "preact"))
         check_choice("shortcut", self.shortcut, ("projection", "pad"))
         check_choice("norm", self.norm, ("batch", "group"))
+        check_fraction("dropout", self.dropout)
+        check_fraction("head_dropout", self.head_dropout)
         check_positive("width", self.width)
         for size in (len(self.stage_sizes), *self.stage_sizes):
             if size < 1:
@@ -97,12 +105,13 @@ class ResNet(nn.Module):
                     shortcut=self.shortcut,
                     norm=self.norm,
                     zero_init=self.zero_init_residual,
+                    dropout=self.dropout,
                     dtype=self.dtype,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
         if self.variant == "preact":
             x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
-        features, logits = classify(x, self.num_classes)
+        features, logits = classify(x, self.num_classes, dropout=self.head_dropout, train=train)
         return Output(logits, features)
 
 
@@ -142,6 +151,7 @@ class _Block(nn.Module):
     shortcut: str
     norm: Norm
     zero_init: bool
+    dropout: float
     dtype: Dtype
 
     @nn.compact
@@ -160,6 +170,7 @@ class _Block(nn.Module):
     def _v1_branch(self, x: Maps, layers: list[tuple[int, int, int]], train: bool) -> Maps:
         for i, (kernel, stride, width) in enumerate(layers, 1):
             last = i == len(layers)
+            x = self._dropped(x, train) if last else x
             x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{i}")(x)
             x = self._norm(train, f"norm{i}", scale_init=zeros if self.zero_init and last else ones)(x)
             x = x if last else nn.relu(x)
@@ -170,8 +181,12 @@ class _Block(nn.Module):
             kernel_init = zeros if self.zero_init and i == len(layers) else he_normal
             if i > 1:
                 x = nn.relu(self._norm(train, f"norm{i}")(x))
+            x = self._dropped(x, train) if i == len(layers) else x
             x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{i}", kernel_init=kernel_init)(x)
         return x
+
+    def _dropped(self, x: Maps, train: bool) -> Maps:
+        return Dropout(self.dropout, name="dropout1")(x, train=train)
 
     def _shortcut(self, x: Maps, train: bool) -> Maps:
         if not self._changes_shape(x):

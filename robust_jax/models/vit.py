@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice, check_fraction
-from robust_jax.models.layers import normalise
+from robust_jax.models.layers import Dropout, normalise
 from robust_jax.types import Images, Output
 
 
@@ -75,7 +76,7 @@ class ViT(nn.Module):
             raise ValueError(f"Expected width to divide by heads, got width={width}, heads={heads}.")
         x = normalise(images, self.mean, self.std, self.dtype)
         x = self._embed(x, width)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train=train)
         for i in range(depth):
             skip = self.stochastic_depth * i / max(depth - 1, 1)
             x = TransformerBlock(heads, self.dropout, skip, self.dtype, name=f"block{i}")(x, train=train)
@@ -108,7 +109,7 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b n d"]:
         width = x.shape[-1]
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = partial(Dropout(self.dropout), train=train)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm0")(x)
         y = nn.MultiHeadDotProductAttention(self.heads, dtype=self.dtype, name="attention")(y)
         x = x + self._skipped(drop(y), train)

@@ -9,6 +9,7 @@ import flax.linen as nn
 from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.models.layers import (
     STEM_STRIDE,
+    Dropout,
     Dtype,
     Maps,
     Norm,
@@ -46,6 +47,8 @@ class WideResNet(nn.Module):
     """Widening factor."""
     dropout: float = 0.0
     """Probability that an activation between the two convolutions of a block is dropped in training."""
+    head_dropout: float = 0.0
+    """Probability that a feature is dropped before the last layer in training."""
     stem: Literal["cifar", "patch"] = "cifar"
     """First layer: 3×3, or disjoint 2×2 patches, several times faster."""
     norm: Norm = "batch"
@@ -67,6 +70,7 @@ class WideResNet(nn.Module):
             raise ValueError(f"Expected depth = 6n + 4 (10, 16, 22, 28, …), got depth={self.depth!r}.")
         check_positive("width", self.width)
         check_fraction("dropout", self.dropout)
+        check_fraction("head_dropout", self.head_dropout)
         check_choice("stem", self.stem, ("cifar", "patch"))
         check_choice("norm", self.norm, ("batch", "group"))
         check_choice("activation", self.activation, ACTIVATIONS)
@@ -91,7 +95,7 @@ class WideResNet(nn.Module):
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
         x = ACTIVATIONS[self.activation](norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
-        features, logits = classify(x, self.num_classes)
+        features, logits = classify(x, self.num_classes, dropout=self.head_dropout, train=train)
         return Output(logits, features)
 
 
@@ -112,7 +116,7 @@ class _WideBlock(nn.Module):
         active = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm1")(x))
         branch = conv(self.width, 3, stride=self.stride, padding=self.padding, dtype=self.dtype, name="conv1")(active)
         branch = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm2")(branch))
-        branch = nn.Dropout(self.dropout, deterministic=not train, name="dropout1")(branch)
+        branch = Dropout(self.dropout, name="dropout1")(branch, train=train)
         branch = conv(self.width, 3, dtype=self.dtype, name="conv2")(branch)
         if self.stride > 1 or x.shape[-1] != self.width:
             x = conv(self.width, 1, stride=self.stride, dtype=self.dtype, name="shortcut_conv")(active)

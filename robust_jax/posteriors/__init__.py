@@ -7,11 +7,14 @@ from robust_jax.posteriors.last_layer_laplace import (
     laplace_bridge,
     probit,
 )
+from robust_jax.posteriors.monte_carlo_dropout import MonteCarloDropout, MonteCarloDropoutPosterior
 
 __all__ = [
     "Ensemble",
     "LastLayerLaplace",
     "LastLayerPosterior",
+    "MonteCarloDropout",
+    "MonteCarloDropoutPosterior",
     "ensemble",
     "laplace_bridge",
     "probit",
