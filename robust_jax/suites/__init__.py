@@ -12,6 +12,7 @@ from robust_jax.suites.denoising import Denoising
 from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.interventions import Interventions
 from robust_jax.suites.learned_ranges import LearnedRanges
+from robust_jax.suites.members import Members
 from robust_jax.suites.natural_shift import NaturalShift
 from robust_jax.suites.out_of_distribution import OutOfDistribution
 from robust_jax.suites.perturbations import Perturbations
@@ -35,6 +36,7 @@ __all__ = [
     "Denoising",
     "Interventions",
     "LearnedRanges",
+    "Members",
     "NaturalShift",
     "OutOfDistribution",
     "Perturbations",
