@@ -48,7 +48,7 @@ def runs(
         "temperature": train.Experiment(posterior=posteriors.TemperatureScaling(), **plain),
         "dropout": train.Experiment(posterior=posteriors.MonteCarloDropout(num_samples), **everywhere),
         "last_layer_dropout": train.Experiment(posterior=of_last_layer, **last_layer),
-        "last_layer_laplace": train.Experiment(posterior=posteriors.LastLayerLaplace(curvature="kron"), **plain),
+        "last_layer_laplace": train.Experiment(posterior=posteriors.Laplace(curvature="kron"), **plain),
         "ensemble": train.Experiment(members=members, **plain),
     }
 

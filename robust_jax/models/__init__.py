@@ -1,23 +1,17 @@
 """Networks, in Linen, as components; and the pure functions by which the rest of the package runs them."""
 
-from robust_jax.models.apply import (
-    Apply,
-    ApplyOutput,
-    forward_fn,
-    init,
-    num_parameters,
-    outputs_fn,
-    predictor,
-)
+from robust_jax.models.apply import Apply, ApplyMembers, ApplyOutput, forward_fn, init, num_parameters, outputs_fn, predictor
 from robust_jax.models.aug_net import AugNet
 from robust_jax.models.dncnn import DnCNN
 from robust_jax.models.equalised import Equalised
+from robust_jax.models.film_ensemble import FilmEnsemble
 from robust_jax.models.frequency_dropout import FrequencyDropout, FrequencyDropped
 from robust_jax.models.hidden import changed_hidden
 from robust_jax.models.mlp_mixer import MlpMixer
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
 from robust_jax.models.routing import routed_batch_norm
+from robust_jax.models.smoothing import smooth
 from robust_jax.models.taps import LinearLayer, apply_tapped, linear_layers
 from robust_jax.models.vit import ViT
 from robust_jax.models.weights import WeightsReport, inspect_weights, load_weights
@@ -25,10 +19,12 @@ from robust_jax.models.wide_resnet import WideResNet
 
 __all__ = [
     "Apply",
+    "ApplyMembers",
     "ApplyOutput",
     "AugNet",
     "DnCNN",
     "Equalised",
+    "FilmEnsemble",
     "FrequencyDropout",
     "FrequencyDropped",
     "LinearLayer",
@@ -53,4 +49,5 @@ __all__ = [
     "resnet34",
     "resnet50",
     "routed_batch_norm",
+    "smooth",
 ]

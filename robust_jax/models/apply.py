@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
+from robust_jax.models.film_ensemble import FilmEnsemble
 from robust_jax.models.hidden import changed_hidden
 from robust_jax.models.routing import routed_batch_norm
 from robust_jax.types import Forward, HiddenFn, Images, Output, PRNGKey
@@ -99,6 +100,15 @@ class Apply:
 
 
 @dataclasses.dataclass(frozen=True)
+class ApplyMembers(Apply):
+    """As :class:`Apply`, for a network whose members are told apart."""
+
+    def member_logits(self, variables: Variables, images: Images) -> Float[Array, "members b k"]:
+        """What each member says, as of an ensemble."""
+        return self.model.apply(variables, images, train=False).aux["member_logits"]
+
+
+@dataclasses.dataclass(frozen=True)
 class ApplyOutput:
     """As :class:`Apply`, but the whole ``Output``: logits, features and extras."""
 
@@ -119,7 +129,8 @@ def predictor(model: nn.Module, variables: Variables) -> Partial:
         model: the network.
         variables: ``{"params": params, **model_state}``.
     """
-    return Partial(Apply(model), variables)
+    apply = ApplyMembers if isinstance(model, FilmEnsemble) else Apply
+    return Partial(apply(model), variables)
 
 
 def outputs_fn(model: nn.Module, variables: Variables) -> Partial:

@@ -27,6 +27,7 @@ from robust_jax.models.layers import (
     stem_pool,
     zeros,
 )
+from robust_jax.models.smoothing import smooth
 from robust_jax.types import Images, Output
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
@@ -65,6 +66,9 @@ class ResNet(nn.Module):
     :class:`WideResNet`."""
     head_dropout: float = 0.0
     """Probability that a feature is dropped before the last layer in training."""
+    smoothing: float | None = None
+    """Bound of the feature maps where they are smoothed after each stage, see
+    :func:`~robust_jax.models.smoothing.smooth`; with pre-activation not after the last. None smooths nothing."""
     mean: tuple[float, ...] = (0.5,)
     """Subtracted from images in [0, 1]: one number, or one per channel."""
     std: tuple[float, ...] = (0.25,)
@@ -81,6 +85,8 @@ class ResNet(nn.Module):
         check_choice("norm", self.norm, ("batch", "group"))
         check_fraction("dropout", self.dropout)
         check_fraction("head_dropout", self.head_dropout)
+        if self.smoothing is not None:
+            check_positive("smoothing", self.smoothing)
         check_positive("width", self.width)
         for size in (len(self.stage_sizes), *self.stage_sizes):
             if size < 1:
@@ -109,6 +115,9 @@ class ResNet(nn.Module):
                     dtype=self.dtype,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
+            # The pooling after the last stage makes maps smaller as well, but pre-activated ones have a norm before it.
+            if self.smoothing is not None and (self.variant == "v1" or stage < len(self.stage_sizes) - 1):
+                x = smooth(x, temperature=self.smoothing)
         if self.variant == "preact":
             x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
         features, logits = classify(x, self.num_classes, dropout=self.head_dropout, train=train)

@@ -22,6 +22,7 @@ from robust_jax.models.layers import (
     normalise,
     stem_conv,
 )
+from robust_jax.models.smoothing import smooth
 from robust_jax.types import Images, Output
 
 STEM_WIDTH = 16
@@ -49,6 +50,9 @@ class WideResNet(nn.Module):
     """Probability that an activation between the two convolutions of a block is dropped in training."""
     head_dropout: float = 0.0
     """Probability that a feature is dropped before the last layer in training."""
+    smoothing: float | None = None
+    """Bound of the feature maps where they are smoothed before each downsampling, see
+    :func:`~robust_jax.models.smoothing.smooth`; None smooths nothing."""
     stem: Literal["cifar", "patch"] = "cifar"
     """First layer: 3×3, or disjoint 2×2 patches, several times faster."""
     norm: Norm = "batch"
@@ -71,6 +75,8 @@ class WideResNet(nn.Module):
         check_positive("width", self.width)
         check_fraction("dropout", self.dropout)
         check_fraction("head_dropout", self.head_dropout)
+        if self.smoothing is not None:
+            check_positive("smoothing", self.smoothing)
         check_choice("stem", self.stem, ("cifar", "patch"))
         check_choice("norm", self.norm, ("batch", "group"))
         check_choice("activation", self.activation, ACTIVATIONS)
@@ -94,6 +100,8 @@ class WideResNet(nn.Module):
                     dtype=self.dtype,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
+            if self.smoothing is not None and stage < 2:
+                x = smooth(x, temperature=self.smoothing)
         x = ACTIVATIONS[self.activation](norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
         features, logits = classify(x, self.num_classes, dropout=self.head_dropout, train=train)
         return Output(logits, features)

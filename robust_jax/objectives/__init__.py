@@ -7,6 +7,7 @@ from robust_jax.objectives.invariance import Invariance
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
 from robust_jax.objectives.noisy_mix import NoisyMix
 from robust_jax.objectives.pure_noise import PureNoise
+from robust_jax.objectives.repeated import Repeated
 
 __all__ = [
     "CrossEntropy",
@@ -16,6 +17,7 @@ __all__ = [
     "JensenShannon",
     "NoisyMix",
     "PureNoise",
+    "Repeated",
     "cross_entropy",
     "jensen_shannon",
     "kl_to_views",

@@ -63,7 +63,7 @@ class MonteCarloDropout:
         batch = next(iter(batches), None)
         if batch is None:
             raise ValueError("Expected data that say which images the network takes, got none.")
-        if not _drops(model, variables, batch.image[:1]):
+        if not _drops(model, variables, batch.image.shape[1:]):
             raise ValueError(
                 f"Expected a network with dropout, got {model!r}. Set its dropout or head_dropout, and train it so."
             )
@@ -129,8 +129,8 @@ def _dropped_logits(model: Any, variables: PyTree, key: PRNGKey, images: Images)
     return model.apply(variables, images, train=False, rngs={"dropout": key}).logits
 
 
-def _drops(model: Any, variables: PyTree, images: Images) -> bool:
+def _drops(model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> bool:
     """Whether the key enters the prediction: by the program, since no field is common to all networks."""
-    run = lambda key: _dropped_logits(model, variables, key, images)  # noqa: E731
-    program = jax.make_jaxpr(run)(jax.random.key(0)).jaxpr
+    run = lambda key, images: _dropped_logits(model, variables, key, images)  # noqa: E731
+    program = jax.make_jaxpr(run)(jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).jaxpr
     return any(program.invars[0] is read for equation in program.eqns for read in equation.invars)

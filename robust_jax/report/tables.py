@@ -75,6 +75,11 @@ COLUMNS = (
     Column("−OOD AUROC %", "out_of_distribution", "all: max_probability", "auroc", -100, 2),
     Column("OOD FPR95 (out) %", "out_of_distribution", "all: max_probability", "fpr95_out", 100, 2),
     Column("NLL", "clean", "clean", "nll", 1, 3),
+    *(
+        Column(f"{title} of {number}", "members", f"{number} members", metric, scale, digits)
+        for title, metric, scale, digits in (("NLL", "nll", 1, 3), ("error %", "error", 100, 2))
+        for number in (1, 2, 5, 50)
+    ),
     Column("corrupted NLL", "common_corruptions", "all", "mean_nll", 1, 3),
     Column("Brier", "clean", "clean", "brier", 1, 3),
     Column("ECE %", "clean", "clean", "ece", 100, 2),

@@ -14,6 +14,7 @@ from robust_jax.suites.diversity import Diversity
 from robust_jax.suites.evaluate import evaluate
 from robust_jax.suites.interventions import Interventions
 from robust_jax.suites.learned_ranges import LearnedRanges
+from robust_jax.suites.members import Members
 from robust_jax.suites.natural_shift import NaturalShift
 from robust_jax.suites.out_of_distribution import OutOfDistribution
 from robust_jax.suites.perturbations import Perturbations
@@ -39,6 +40,7 @@ __all__ = [
     "Diversity",
     "Interventions",
     "LearnedRanges",
+    "Members",
     "NaturalShift",
     "OutOfDistribution",
     "Perturbations",

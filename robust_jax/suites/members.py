@@ -1,0 +1,107 @@
+"""How good a prediction is by how many members it is averaged over."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from robust_jax.core.checks import check_positive
+from robust_jax.core.mixtures import mixture_logits
+from robust_jax.core.predictor import as_predictor
+from robust_jax.suites.case import RowLabels, measure, metric_rows, run_case
+from robust_jax.suites.store import CaseStore, Table, digest, identity
+from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+
+NAME = "members"
+METRICS = ("error", "nll", "brier", "confidence")
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """Error, NLL, Brier score and ECE of the first members of an ensemble, or draws of a posterior.
+
+    Members are told apart for one run of the network over the data, so all numbers are measured at once. Of a number n
+    the metrics are means over as many groups of n members as there are, ``N members`` is their case, and n their
+    severity.
+
+    Raises:
+        ValueError: if there are no counts or one is not positive; when run, if the predictor has no members or fewer
+            than asked for.
+    """
+
+    counts: tuple[int, ...] = (1, 2, 5)
+    """How many are averaged."""
+
+    def __post_init__(self):
+        if not self.counts:
+            raise ValueError("Expected one number of members or more in counts, got none.")
+        for count in self.counts:
+            check_positive("counts", count)
+
+    @property
+    def num_cases(self) -> int:
+        return 1
+
+    def rows(
+        self,
+        key: PRNGKey,
+        predictor: LogitsFn,
+        data: Evaluation,
+        *,
+        store: CaseStore | None = None,
+        labels: RowLabels = RowLabels(),
+        advance: Callable[[], None] = lambda: None,
+    ) -> Iterator[Row]:
+        """Yields the rows of each count, with 95 % bootstrap intervals over examples.
+
+        Args:
+            key: not used.
+            predictor: one whose function has ``member_logits``, such as that of an ensemble.
+            data: the examples.
+            store: where the finished case is kept and looked for.
+            labels: of the rows.
+            advance: called at the end.
+        """
+        del key
+        tables = self._tables(predictor, data, store or CaseStore())
+        advance()
+        for count, table in tables.items():
+            columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": float(count)}
+            yield from metric_rows(table, **columns, case=f"{count} members")
+
+    def _tables(self, predictor: LogitsFn, data: Evaluation, store: CaseStore) -> dict[int, Table]:
+        folder = f"{NAME}_{digest(identity(data))}"
+        tables = {count: store.get(folder, f"{count} members") for count in self.counts}
+        if None in tables.values():
+            together = run_case(partial(_measure_counts, self.counts, as_predictor(predictor)), data)
+            for count in self.counts:
+                tables[count] = {name: together[f"{name} {count}"] for name in METRICS}
+                store.put(folder, f"{count} members", tables[count])
+        return tables
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure_counts(
+    counts: tuple[int, ...], predictor: jax.tree_util.Partial, batch: Batch
+) -> dict[str, Float[Array, "b groups"]]:
+    member_logits = getattr(predictor.func, "member_logits", None)
+    if member_logits is None:
+        raise ValueError(
+            "Expected a predictor with members, such as an ensemble or draws of a posterior, got one model."
+        )
+    logits = member_logits(*predictor.args, batch.image)
+    found = {}
+    for count in counts:
+        groups = len(logits) // count
+        if groups == 0:
+            raise ValueError(f"Expected counts <= {len(logits)}, the members there are, got counts={counts!r}.")
+        grouped = logits[: groups * count].reshape(groups, count, *logits.shape[1:])
+        mixed = jax.vmap(mixture_logits)(grouped)
+        measured = jax.vmap(lambda mean: measure(lambda images: mean, batch.image, batch.label))(mixed)
+        found |= {f"{name} {count}": jnp.swapaxes(measured[name], 0, 1) for name in METRICS}
+    return found
