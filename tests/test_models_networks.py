@@ -17,6 +17,8 @@ TINY = {
     "vit": models.ViT(width=16, depth=2, heads=2, dropout=0.1, stochastic_depth=0.5),
     "mlp_mixer": models.MlpMixer(width=16, depth=2, token_width=8, channel_width=32),
     "ode_net": models.ODENet(width=8, downsamplings=1, num_steps=2),
+    "mlp": models.Mlp(widths=(8, 6)),
+    "frn": models.WideResNet(depth=10, width=1, norm="frn"),
 }
 IMAGENET = {"num_classes": 1000}
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.models.layers import (
+    NORMS,
     STEM_STRIDE,
     Dtype,
     Maps,
@@ -20,6 +21,7 @@ from robust_jax.models.layers import (
     conv,
     he_normal,
     norm,
+    norm_relu,
     normalise,
     ones,
     stem_conv,
@@ -56,7 +58,7 @@ class ResNet(nn.Module):
     shortcut: Literal["projection", "pad"] = "projection"
     """Where the shape changes: a 1×1 convolution (option B), or subsample and pad channels with zeros (option A)."""
     norm: Norm = "batch"
-    """Batch or group normalisation."""
+    """Batch or group normalisation, or of the filter's response (frn), whose learned threshold is the ReLU after it."""
     zero_init_residual: bool = False
     """Start every residual branch at zero, by its last norm's scale (v1) or its last kernel (preact)."""
     mean: tuple[float, ...] = (0.5,)
@@ -72,7 +74,7 @@ class ResNet(nn.Module):
         check_choice("stem", self.stem, STEM_STRIDE)
         check_choice("variant", self.variant, ("v1", "preact"))
         check_choice("shortcut", self.shortcut, ("projection", "pad"))
-        check_choice("norm", self.norm, ("batch", "group"))
+        check_choice("norm", self.norm, NORMS)
         check_positive("width", self.width)
         for size in (len(self.stage_sizes), *self.stage_sizes):
             if size < 1:
@@ -85,7 +87,7 @@ class ResNet(nn.Module):
         x = normalise(images, self.mean, self.std, self.dtype)
         x = stem_conv(self.width, self.stem, dtype=self.dtype, name="stem_conv")(x)
         if self.variant == "v1":
-            x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="stem_norm")(x))
+            x = norm_relu(self.norm, train=train, dtype=self.dtype, name="stem_norm")(x)
         x = stem_pool(x, self.stem)
         for stage, size in enumerate(self.stage_sizes):
             for block in range(size):
@@ -101,7 +103,7 @@ class ResNet(nn.Module):
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
         if self.variant == "preact":
-            x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
+            x = norm_relu(self.norm, train=train, dtype=self.dtype, name="last_norm")(x)
         features, logits = classify(x, self.num_classes)
         return Output(logits, features)
 
@@ -152,7 +154,7 @@ class _Block(nn.Module):
         layers = list(zip(kernels, strides, widths, strict=True))
         if self.variant == "v1":
             return nn.relu(self._v1_branch(x, layers, train) + self._shortcut(x, train))
-        active = nn.relu(self._norm(train, "norm1")(x))
+        active = self._norm_relu(train, "norm1")(x)
         # A projection reads the activated input, an identity or padded one the input itself (2016b, appendix).
         projects = self.shortcut == "projection" and self._changes_shape(x)
         return self._preact_branch(active, layers, train) + self._shortcut(active if projects else x, train)
@@ -161,15 +163,17 @@ class _Block(nn.Module):
         for i, (kernel, stride, width) in enumerate(layers, 1):
             last = i == len(layers)
             x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{i}")(x)
-            x = self._norm(train, f"norm{i}", scale_init=zeros if self.zero_init and last else ones)(x)
-            x = x if last else nn.relu(x)
+            if last:
+                x = self._norm(train, f"norm{i}", scale_init=zeros if self.zero_init else ones)(x)
+            else:
+                x = self._norm_relu(train, f"norm{i}")(x)
         return x
 
     def _preact_branch(self, x: Maps, layers: list[tuple[int, int, int]], train: bool) -> Maps:
         for i, (kernel, stride, width) in enumerate(layers, 1):
             kernel_init = zeros if self.zero_init and i == len(layers) else he_normal
             if i > 1:
-                x = nn.relu(self._norm(train, f"norm{i}")(x))
+                x = self._norm_relu(train, f"norm{i}")(x)
             x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{i}", kernel_init=kernel_init)(x)
         return x
 
@@ -189,3 +193,6 @@ class _Block(nn.Module):
 
     def _norm(self, train: bool, name: str, **kwargs: Any) -> Any:
         return norm(self.norm, train=train, dtype=self.dtype, name=name, **kwargs)
+
+    def _norm_relu(self, train: bool, name: str) -> Any:
+        return norm_relu(self.norm, train=train, dtype=self.dtype, name=name)

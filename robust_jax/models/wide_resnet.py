@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
 
 from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.models.layers import (
+    NORMS,
     STEM_STRIDE,
     Dtype,
     Maps,
@@ -18,6 +21,7 @@ from robust_jax.models.layers import (
     classify,
     conv,
     norm,
+    norm_relu,
     normalise,
     stem_conv,
 )
@@ -49,7 +53,7 @@ class WideResNet(nn.Module):
     stem: Literal["cifar", "patch"] = "cifar"
     """First layer: 3×3, or disjoint 2×2 patches, several times faster."""
     norm: Norm = "batch"
-    """Batch or group normalisation."""
+    """Batch or group normalisation, or of the filter's response (frn), whose learned threshold is the ReLU after it."""
     activation: Literal["relu", "silu"] = "relu"
     """Non-linearity; Gowal et al. (2020), arXiv 2010.03593, train with the SiLU."""
     padding: Padding = "both"
@@ -68,7 +72,7 @@ class WideResNet(nn.Module):
         check_positive("width", self.width)
         check_fraction("dropout", self.dropout)
         check_choice("stem", self.stem, ("cifar", "patch"))
-        check_choice("norm", self.norm, ("batch", "group"))
+        check_choice("norm", self.norm, NORMS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("padding", self.padding, ("both", "end"))
         super().__post_init__()
@@ -90,7 +94,7 @@ class WideResNet(nn.Module):
                     dtype=self.dtype,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
-        x = ACTIVATIONS[self.activation](norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
+        x = _norm_active(self.norm, self.activation, train=train, dtype=self.dtype, name="last_norm")(x)
         features, logits = classify(x, self.num_classes)
         return Output(logits, features)
 
@@ -108,12 +112,19 @@ class _WideBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, *, train: bool) -> Maps:
-        activate = ACTIVATIONS[self.activation]
-        active = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm1")(x))
+        norm_active = partial(_norm_active, self.norm, self.activation, train=train, dtype=self.dtype)
+        active = norm_active(name="norm1")(x)
         branch = conv(self.width, 3, stride=self.stride, padding=self.padding, dtype=self.dtype, name="conv1")(active)
-        branch = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm2")(branch))
+        branch = norm_active(name="norm2")(branch)
         branch = nn.Dropout(self.dropout, deterministic=not train, name="dropout1")(branch)
         branch = conv(self.width, 3, dtype=self.dtype, name="conv2")(branch)
         if self.stride > 1 or x.shape[-1] != self.width:
             x = conv(self.width, 1, stride=self.stride, dtype=self.dtype, name="shortcut_conv")(active)
         return branch + x
+
+
+def _norm_active(kind: Norm, activation: str, *, train: bool, dtype: Dtype, name: str) -> Callable[[Maps], Maps]:
+    if activation == "relu":
+        return norm_relu(kind, train=train, dtype=dtype, name=name)
+    layer = norm(kind, train=train, dtype=dtype, name=name)
+    return lambda x: ACTIVATIONS[activation](layer(x))

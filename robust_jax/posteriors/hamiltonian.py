@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
-import blackjax
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from robust_jax.core.checks import check_positive
-from robust_jax.posteriors.sampler import Chain, Sampler
+from robust_jax.posteriors.sampler import Chain, Sampler, import_blackjax
 from robust_jax.posteriors.target import Target
 from robust_jax.types import PRNGKey
 
@@ -46,7 +46,7 @@ class Hmc(Sampler):
     def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:
         """As :meth:`Sampler.chain`."""
         mass = jnp.ones(_size(unit))
-        kernel = blackjax.hmc(target.log_density, self.step_size, mass, self.num_steps)
+        kernel = import_blackjax().hmc(target.log_density, self.step_size, mass, self.num_steps)
         return _sampled(key, self.burn_in + self.num_samples, kernel, unit)
 
 
@@ -71,7 +71,7 @@ class Nuts(Sampler):
     def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:
         """As :meth:`Sampler.chain`."""
         mass = jnp.ones(_size(unit))
-        kernel = blackjax.nuts(target.log_density, self.step_size, mass, max_num_doublings=self.max_doublings)
+        kernel = import_blackjax().nuts(target.log_density, self.step_size, mass, max_num_doublings=self.max_doublings)
         return _sampled(key, self.burn_in + self.num_samples, kernel, unit)
 
 
@@ -79,7 +79,7 @@ def _size(unit: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(unit))
 
 
-def _sampled(key: PRNGKey, num_samples: int, kernel: blackjax.base.SamplingAlgorithm, unit: PyTree) -> Chain:
+def _sampled(key: PRNGKey, num_samples: int, kernel: Any, unit: PyTree) -> Chain:
     def step(state, key):
         state, info = kernel.step(key, state)
         return state, Chain(state.position, state.logdensity, info.acceptance_rate)

@@ -6,11 +6,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from blackjax.sgmcmc import diffusions
 from jaxtyping import PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
-from robust_jax.posteriors.sampler import Chain, Sampler
+from robust_jax.posteriors.sampler import Chain, Sampler, import_blackjax
 from robust_jax.posteriors.target import Target
 from robust_jax.types import PRNGKey
 
@@ -42,7 +41,7 @@ class Sgld(Sampler):
 
     def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:
         """As :meth:`Sampler.chain`."""
-        diffusion = diffusions.overdamped_langevin()
+        diffusion = import_blackjax().sgmcmc.diffusions.overdamped_langevin()
 
         def step(unit: PyTree, key: PRNGKey) -> tuple[PyTree, None]:
             data_key, noise_key = jax.random.split(key)
@@ -63,7 +62,8 @@ class Sghmc(Sampler):
     .. math:: u \leftarrow u + h\, r, \quad
         r \leftarrow (1 - h \alpha)\, r + h\, \hat\nabla \log p(u \mid D) + \sqrt{h (2 \alpha - h \beta)}\, \xi
 
-    with the gradient estimated from ``batch_size`` examples, and the momentum kept from sample to sample.
+    one after the other, with the gradient estimated from ``batch_size`` examples, and the momentum kept from sample to
+    sample.
 
     Raises:
         ValueError: if a number is out of range, or the noise would have a negative variance.
@@ -93,11 +93,13 @@ class Sghmc(Sampler):
 
     def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:
         """As :meth:`Sampler.chain`."""
-        diffusion = diffusions.sghmc(self.friction, self.gradient_noise)
+        diffusion = import_blackjax().sgmcmc.diffusions.sghmc(self.friction, self.gradient_noise)
 
         def step(state: tuple[PyTree, PyTree], key: PRNGKey) -> tuple[tuple[PyTree, PyTree], None]:
             data_key, noise_key = jax.random.split(key)
-            gradient = target.gradient(data_key, state[0], self.batch_size)
+            # Where the position goes next: a step of both from where they are gains energy.
+            ahead = jax.tree.map(lambda u, r: u + self.step_size * r, *state)
+            gradient = target.gradient(data_key, ahead, self.batch_size)
             return diffusion(noise_key, *state, gradient, self.step_size), None
 
         def sample(state: tuple[PyTree, PyTree], key: PRNGKey) -> tuple[tuple[PyTree, PyTree], Chain]:

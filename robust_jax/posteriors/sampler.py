@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -155,6 +156,14 @@ class Sampler:
                     f"Expected proposals to be accepted, got a mean acceptance of {worst:.1e} in a chain of {name}; "
                     "lower the step size."
                 )
+
+
+def import_blackjax() -> ModuleType:
+    """The library of kernels: an import that computes, and so would start the devices of who imports this package."""
+    with jax.ensure_compile_time_eval():  # Its constants outlive the program that is being traced.
+        import blackjax
+        import blackjax.sgmcmc.diffusions
+    return blackjax
 
 
 @partial(jax.jit, static_argnums=1)
