@@ -9,11 +9,14 @@ from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
 
-@pytest.mark.parametrize(("file", "run"), [("deep_ensembles", "ensemble"), ("mola", "mixture")])
-def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run):
+@pytest.mark.parametrize(
+    ("file", "run", "members"),
+    [("deep_ensembles", "ensemble", 2), ("mola", "mixture", 2), ("empcov", "hmc_emp_cov", 1)],
+)
+def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run, members):
     experiments = load_experiment_file(repository / "experiments" / f"{file}.py").runs("smoke")
     experiment = dataclasses.replace(on_two_devices(experiments[run]), epochs=1, data=data.Digits(validation=1200))
-    assert experiment.members == 2
+    assert experiment.members == members
     rows = run_experiment(run, experiment, tmp_path)
     assert (tmp_path / "report.html").exists()
     error = next(row.value for row in rows if (row.suite, row.metric) == ("clean", "error"))

@@ -80,8 +80,8 @@ def _size(unit: PyTree) -> int:
 
 
 def _sampled(key: PRNGKey, num_samples: int, kernel: Any, unit: PyTree) -> Chain:
-    def step(state, key):
-        state, info = kernel.step(key, state)
+    def sample(state: Any, sample_key: PRNGKey) -> tuple[Any, Chain]:
+        state, info = kernel.step(sample_key, state)
         return state, Chain(state.position, state.logdensity, info.acceptance_rate)
 
-    return jax.lax.scan(step, kernel.init(unit), jax.random.split(key, num_samples))[1]
+    return jax.lax.scan(sample, kernel.init(unit), jax.random.split(key, num_samples))[1]

@@ -43,13 +43,13 @@ class Sgld(Sampler):
         """As :meth:`Sampler.chain`."""
         diffusion = import_blackjax().sgmcmc.diffusions.overdamped_langevin()
 
-        def step(unit: PyTree, key: PRNGKey) -> tuple[PyTree, None]:
-            data_key, noise_key = jax.random.split(key)
+        def step(unit: PyTree, step_key: PRNGKey) -> tuple[PyTree, None]:
+            data_key, noise_key = jax.random.split(step_key)
             gradient = target.gradient(data_key, unit, self.batch_size)
             return diffusion(noise_key, unit, gradient, self.step_size), None
 
-        def sample(unit: PyTree, key: PRNGKey) -> tuple[PyTree, Chain]:
-            unit, _ = jax.lax.scan(step, unit, jax.random.split(key, self.steps))
+        def sample(unit: PyTree, sample_key: PRNGKey) -> tuple[PyTree, Chain]:
+            unit, _ = jax.lax.scan(step, unit, jax.random.split(sample_key, self.steps))
             return unit, Chain(unit, target.log_density(unit), None)
 
         return jax.lax.scan(sample, unit, jax.random.split(key, self.burn_in + self.num_samples))[1]
@@ -95,15 +95,15 @@ class Sghmc(Sampler):
         """As :meth:`Sampler.chain`."""
         diffusion = import_blackjax().sgmcmc.diffusions.sghmc(self.friction, self.gradient_noise)
 
-        def step(state: tuple[PyTree, PyTree], key: PRNGKey) -> tuple[tuple[PyTree, PyTree], None]:
-            data_key, noise_key = jax.random.split(key)
+        def step(state: tuple[PyTree, PyTree], step_key: PRNGKey) -> tuple[tuple[PyTree, PyTree], None]:
+            data_key, noise_key = jax.random.split(step_key)
             # Where the position goes next: a step of both from where they are gains energy.
             ahead = jax.tree.map(lambda u, r: u + self.step_size * r, *state)
             gradient = target.gradient(data_key, ahead, self.batch_size)
             return diffusion(noise_key, *state, gradient, self.step_size), None
 
-        def sample(state: tuple[PyTree, PyTree], key: PRNGKey) -> tuple[tuple[PyTree, PyTree], Chain]:
-            state, _ = jax.lax.scan(step, state, jax.random.split(key, self.steps))
+        def sample(state: tuple[PyTree, PyTree], sample_key: PRNGKey) -> tuple[tuple[PyTree, PyTree], Chain]:
+            state, _ = jax.lax.scan(step, state, jax.random.split(sample_key, self.steps))
             return state, Chain(state[0], target.log_density(state[0]), None)
 
         start = (unit, jax.tree.map(jnp.zeros_like, unit))
