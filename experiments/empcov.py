@@ -1,8 +1,8 @@
 """Bayesian model averaging under covariate shift, and the EmpCov prior (Izmailov, Nicholson, Lotfi & Wilson, 2021).
 
 One network by weight decay (the most likely weights under a normal prior, MAP), and weights sampled by Hamiltonian
-Monte Carlo from those on: under the same prior, and under EmpCov. Data say nothing of weights that read pixels which are
-black in all training images. MAP has zeros there; samples under a normal prior have draws of it, and noise on such
+Monte Carlo from those on: under the same prior, and under EmpCov. Data say nothing of weights that read pixels which
+are black in all training images. MAP has zeros there; samples under a normal prior have draws of it, and noise on such
 pixels reaches what they say. Under EmpCov these weights are next to zero as well.
 
 At `small` scale the images are 1,000 handwritten digits, and noise is that of ImageNet-C at severity 5. The networks

@@ -80,6 +80,8 @@ def test_samples_are_an_ensemble_like_any_other(regression, sampled):
     expected = jnp.einsum("bf,mfk->mbk", images.reshape(15, 3), weights)
     np.testing.assert_allclose(samples.member_logits(images), expected, atol=1e-5)
     np.testing.assert_allclose(jax.vmap(lambda f: f(images))(samples.ensemble.members), expected, atol=1e-5)
+    both = posteriors.stack([samples, samples])
+    np.testing.assert_allclose(jax.vmap(lambda s: s.member_logits(images))(both)[1], expected, atol=1e-5)
     run = jax.jit(lambda f, x: f(x))
     np.testing.assert_allclose(run(samples.logits_fn(KEY), images), samples.logits_fn()(images), atol=1e-5)
 
@@ -125,6 +127,18 @@ def test_networks_are_sampled_by_key_with_any_prior(classes, sampler):
     assert not np.allclose(first, other)
     assert len(np.unique(first[:, 0, 0])) > 1
     assert config.from_json(config.to_json(sampler)) == sampler
+
+
+def test_convolutions_with_frn_are_sampled_under_emp_cov():
+    model = models.ResNet(num_classes=3, stage_sizes=(1,), width=4, norm="frn")
+    params, state = models.init(model, KEY, (6, 6, 1))
+    batch = batch_of(jax.random.uniform(KEY, (6, 6, 6, 1)), np.arange(6) % 3)
+    prior = posteriors.EmpCov(alpha=1.0, scale=0.3)
+    samples = posteriors.Hmc(step_size=0.05, trajectory=0.5, prior=prior, **SHORT).fit(
+        KEY, model, {"params": params, **state}, [batch]
+    )
+    assert samples.member_logits(batch.image).shape == (3, 6, 3)
+    assert float(samples.acceptance_rate.mean()) > 0.5
 
 
 def test_what_cannot_be_sampled_is_refused(classes):
