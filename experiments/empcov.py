@@ -63,13 +63,14 @@ def smoke() -> dict[str, train.Experiment]:
 
 def small() -> dict[str, train.Experiment]:
     """MNIST in 1,000 digits, on two cores; three seeds."""
+    scale = 0.3
     found = runs(
-        posteriors.GaussianPrior(0.2),
-        posteriors.EmpCov(alpha=0.002, epsilon=1e-5, scale=0.2),
-        {"step_size": 0.015, "num_samples": 25, "burn_in": 10},
+        posteriors.GaussianPrior(scale),
+        posteriors.EmpCov(alpha=0.002, epsilon=1e-5, scale=scale),
+        {"step_size": 0.01, "num_samples": 20, "burn_in": 10},
         data=data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_train=1000, num_test=1000),
         model=models.Mlp(widths=(50, 50), mean=(0.1307,), std=(0.3081,)),
-        optimiser=train.Sgd(learning_rate=0.1, weight_decay=0.025, decay_all=True, nesterov=True),
+        optimiser=train.Sgd(learning_rate=0.1, weight_decay=1 / (1000 * scale**2), decay_all=True, nesterov=True),
         schedule=train.Cosine(),
         epochs=50,
         batch_size=100,
