@@ -29,6 +29,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "diffrax>=0.7.2",
+        "blackjax>=1.7.1",
         "jaxtyping>=0.3",
         "numpy>=2.0",
         "scipy>=1.14",

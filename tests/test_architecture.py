@@ -34,6 +34,7 @@ OWNERS = {
     "grain": {"data"},
     "tensorboardX": {"train"},
     "matplotlib": {"report"},
+    "blackjax": {"posteriors"},
     "tyro": {"__main__", "commands"},
     "tensorflow": set(),
     "torch": set(),

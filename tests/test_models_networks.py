@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robust_jax import config, models
+from robust_jax.models.layers import FilterResponseNorm
 from robust_jax.models.ode_net import Dynamics
 
 KEY = jax.random.key(0)
@@ -17,6 +18,8 @@ TINY = {
     "vit": models.ViT(width=16, depth=2, heads=2, dropout=0.1, stochastic_depth=0.5),
     "mlp_mixer": models.MlpMixer(width=16, depth=2, token_width=8, channel_width=32),
     "ode_net": models.ODENet(width=8, downsamplings=1, num_steps=2),
+    "mlp": models.Mlp(widths=(8, 6)),
+    "frn": models.WideResNet(depth=10, width=1, norm="frn"),
 }
 IMAGENET = {"num_classes": 1000}
 
@@ -180,3 +183,32 @@ def test_errors_say_what_was_expected(make, match):
 def _group_mean(x):
     """Mean over space and the one channel of each of 8 groups."""
     return x.mean((1, 2), keepdims=True)
+
+
+def test_filter_response_norm_matches_numpy_and_starts_as_the_relu():
+    x = np.asarray(jax.random.normal(KEY, (2, 3, 5, 4))) + 0.5
+    scale, bias, threshold = (np.float32(np.linspace(low, 1, 4)) for low in (0.5, -1, -0.5))
+    params = {"scale": scale, "bias": bias, "threshold": threshold}
+    expected = x / np.sqrt((x**2).mean(axis=(1, 2), keepdims=True) + 1e-6) * scale[None, None, None]
+    expected = expected + bias[None, None, None]
+    with_threshold, without = (FilterResponseNorm(threshold=each, dtype="float32") for each in (True, False))
+    np.testing.assert_allclose(without.apply({"params": {"scale": scale, "bias": bias}}, x), expected, atol=1e-5)
+    found = with_threshold.apply({"params": params}, x)
+    np.testing.assert_allclose(found, np.maximum(expected, threshold[None, None, None]), atol=1e-5)
+    start = with_threshold.init(KEY, x)
+    unlearned = without.apply({"params": {name: start["params"][name] for name in ("scale", "bias")}}, x)
+    np.testing.assert_array_equal(with_threshold.apply(start, x), np.maximum(unlearned, 0))
+
+
+@pytest.mark.parametrize("fields", [{}, {"variant": "preact", "zero_init_residual": True}], ids=["v1", "preact"])
+def test_filter_response_norm_has_a_threshold_where_a_relu_would_follow(fields):
+    model = models.ResNet(stage_sizes=(1, 1), width=4, norm="frn", **fields)
+    params, state = jax.eval_shape(lambda key: models.init(model, key, (8, 8, 3)), KEY)
+    assert state == {}
+    norms = {f"{outer}/{name}": leaf for outer, inner in params.items() for name, leaf in {"": inner, **inner}.items()}
+    norms = {name: leaf for name, leaf in norms.items() if isinstance(leaf, dict) and "scale" in leaf}
+    without = {name for name, leaf in norms.items() if "threshold" not in leaf}
+    # The last of a branch and of a projection are added to each other first.
+    added = {"stage1_block1/norm2", "stage2_block1/norm2", "stage2_block1/shortcut_norm"}
+    assert without == (set() if fields else added)
+    assert len(norms) == (5 if fields else 6)

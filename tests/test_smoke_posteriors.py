@@ -10,18 +10,20 @@ from robust_jax.commands.run import run_experiment
 
 
 @pytest.mark.parametrize(
-    ("file", "run"),
+    ("file", "run", "members"),
     [
-        ("deep_ensembles", "ensemble"),
-        ("mola", "mixture"),
-        ("spatial_smoothing", "smoothed"),
-        ("film_ensemble", "film_2"),
+        ("deep_ensembles", "ensemble", 2),
+        ("mola", "mixture", 2),
+        ("subnetwork_laplace", "subnetwork", 1),
+        ("spatial_smoothing", "smoothed", 1),
+        ("film_ensemble", "film_2", 1),
+        ("empcov", "hmc_emp_cov", 1),
     ],
 )
-def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run):
+def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run, members):
     experiments = load_experiment_file(repository / "experiments" / f"{file}.py").runs("smoke")
     experiment = dataclasses.replace(on_two_devices(experiments[run]), epochs=1, data=data.Digits(validation=1200))
-    assert experiment.members == (2 if run in ("ensemble", "mixture") else 1)
+    assert experiment.members == members
     rows = run_experiment(run, experiment, tmp_path)
     assert (tmp_path / "report.html").exists()
     error = next(row.value for row in rows if (row.suite, row.metric) == ("clean", "error"))

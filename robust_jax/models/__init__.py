@@ -7,6 +7,7 @@ from robust_jax.models.equalised import Equalised
 from robust_jax.models.film_ensemble import FilmEnsemble
 from robust_jax.models.frequency_dropout import FrequencyDropout, FrequencyDropped
 from robust_jax.models.hidden import changed_hidden
+from robust_jax.models.mlp import Mlp
 from robust_jax.models.mlp_mixer import MlpMixer
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
@@ -28,6 +29,7 @@ __all__ = [
     "FrequencyDropout",
     "FrequencyDropped",
     "LinearLayer",
+    "Mlp",
     "MlpMixer",
     "ODENet",
     "ResNet",

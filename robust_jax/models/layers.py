@@ -19,15 +19,17 @@ from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.types import Images
 
 Dtype = Literal["float32", "bfloat16"]
-Norm = Literal["batch", "group"]
+Norm = Literal["batch", "group", "frn"]
 Stem = Literal["cifar", "imagenet", "patch"]
 Padding = Literal["both", "end"]
 Maps = Float[Array, "b h w c"]
 """Feature maps, in the type of the computation."""
 
+NORMS = ("batch", "group", "frn")
 STEM_STRIDE = {"cifar": 1, "imagenet": 4, "patch": 2}
 BATCH_NORM_MOMENTUM = 0.9
 NORM_EPSILON = 1e-5
+FRN_EPSILON = 1e-6
 MAX_GROUPS = 32
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -103,13 +105,42 @@ def conv(
     )
 
 
+class FilterResponseNorm(nn.Module):
+    r"""Filter response normalisation (Singh & Krishnan, arXiv 1911.09737): of one image and channel alone.
+
+    .. math:: y = \gamma\, x / \sqrt{\nu^2 + \epsilon} + \beta
+
+    with ν² the mean of x² over positions and ε = 1e-6; then, where there is a ``threshold``, max(y, τ) with τ learned,
+    which starts as the ReLU that it stands for. Statistics are float32.
+    """
+
+    threshold: bool
+    """Whether τ follows."""
+    dtype: Dtype
+    """Of what it returns."""
+    scale_init: Callable[..., Array] = ones
+    """Of γ."""
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Maps:
+        channels = x.shape[-1:]
+
+        def parameter(name: str, init: Callable[..., Array]) -> Float[Array, "1 1 1 c"]:
+            return self.param(name, init, channels, jnp.float32)[None, None, None]
+
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(x**2, axis=(1, 2), keepdims=True) + FRN_EPSILON)
+        x = parameter("scale", self.scale_init) * x + parameter("bias", zeros)
+        return (jnp.maximum(x, parameter("threshold", zeros)) if self.threshold else x).astype(self.dtype)
+
+
 def norm(
     kind: Norm, *, train: bool, dtype: Dtype, name: str, scale_init: Callable[..., Array] = ones
 ) -> Callable[[Maps], Maps]:
-    """Batch normalisation, or group normalisation with the most groups, at most 32, that divide the channels.
+    """Batch normalisation, group normalisation with the most groups, at most 32, that divide the channels, or FRN.
 
     Statistics are float32. The running ones decay by 0.9 a step and hold the biased variance, where torch's hold the
-    unbiased one.
+    unbiased one. The others have none, and treat every image alone.
     """
     if kind == "batch":
         return nn.BatchNorm(
@@ -120,12 +151,22 @@ def norm(
             scale_init=scale_init,
             name=name,
         )
+    if kind == "frn":
+        return FilterResponseNorm(threshold=False, dtype=dtype, scale_init=scale_init, name=name)
 
     def group_norm(x: Maps) -> Maps:
         groups = math.gcd(MAX_GROUPS, x.shape[-1])
         return nn.GroupNorm(groups, epsilon=NORM_EPSILON, dtype=dtype, scale_init=scale_init, name=name)(x)
 
     return group_norm
+
+
+def norm_relu(kind: Norm, *, train: bool, dtype: Dtype, name: str) -> Callable[[Maps], Maps]:
+    """A norm and the ReLU after it, in place of which FRN has its learned threshold."""
+    if kind == "frn":
+        return FilterResponseNorm(threshold=True, dtype=dtype, name=name)
+    layer = norm(kind, train=train, dtype=dtype, name=name)
+    return lambda x: nn.relu(layer(x))
 
 
 def stem_conv(features: int, stem: Stem, *, dtype: Dtype, name: str) -> nn.Conv:

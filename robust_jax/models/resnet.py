@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.models.layers import (
+    NORMS,
     STEM_STRIDE,
     Dropout,
     Dtype,
@@ -21,6 +22,7 @@ from robust_jax.models.layers import (
     conv,
     he_normal,
     norm,
+    norm_relu,
     normalise,
     ones,
     stem_conv,
@@ -58,7 +60,7 @@ class ResNet(nn.Module):
     shortcut: Literal["projection", "pad"] = "projection"
     """Where the shape changes: a 1×1 convolution (option B), or subsample and pad channels with zeros (option A)."""
     norm: Norm = "batch"
-    """Batch or group normalisation."""
+    """Batch or group normalisation, or of the filter's response (frn), whose learned threshold is the ReLU after it."""
     zero_init_residual: bool = False
     """Start every residual branch at zero, by its last norm's scale (v1) or its last kernel (preact)."""
     dropout: float = 0.0
@@ -82,7 +84,7 @@ class ResNet(nn.Module):
         check_choice("stem", self.stem, STEM_STRIDE)
         check_choice("variant", self.variant, ("v1", "preact"))
         check_choice("shortcut", self.shortcut, ("projection", "pad"))
-        check_choice("norm", self.norm, ("batch", "group"))
+        check_choice("norm", self.norm, NORMS)
         check_fraction("dropout", self.dropout)
         check_fraction("head_dropout", self.head_dropout)
         if self.smoothing is not None:
@@ -99,7 +101,7 @@ class ResNet(nn.Module):
         x = normalise(images, self.mean, self.std, self.dtype)
         x = stem_conv(self.width, self.stem, dtype=self.dtype, name="stem_conv")(x)
         if self.variant == "v1":
-            x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="stem_norm")(x))
+            x = norm_relu(self.norm, train=train, dtype=self.dtype, name="stem_norm")(x)
         x = stem_pool(x, self.stem)
         for stage, size in enumerate(self.stage_sizes):
             for block in range(size):
@@ -119,7 +121,7 @@ class ResNet(nn.Module):
             if self.smoothing is not None and (self.variant == "v1" or stage < len(self.stage_sizes) - 1):
                 x = smooth(x, temperature=self.smoothing)
         if self.variant == "preact":
-            x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
+            x = norm_relu(self.norm, train=train, dtype=self.dtype, name="last_norm")(x)
         features, logits = classify(x, self.num_classes, dropout=self.head_dropout, train=train)
         return Output(logits, features)
 
@@ -171,7 +173,7 @@ class _Block(nn.Module):
         layers = list(zip(kernels, strides, widths, strict=True))
         if self.variant == "v1":
             return nn.relu(self._v1_branch(x, layers, train) + self._shortcut(x, train))
-        active = nn.relu(self._norm(train, "norm1")(x))
+        active = self._norm_relu(train, "norm1")(x)
         # A projection reads the activated input, an identity or padded one the input itself (2016b, appendix).
         projects = self.shortcut == "projection" and self._changes_shape(x)
         return self._preact_branch(active, layers, train) + self._shortcut(active if projects else x, train)
@@ -181,15 +183,17 @@ class _Block(nn.Module):
             last = i == len(layers)
             x = self._dropped(x, train) if last else x
             x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{i}")(x)
-            x = self._norm(train, f"norm{i}", scale_init=zeros if self.zero_init and last else ones)(x)
-            x = x if last else nn.relu(x)
+            if last:
+                x = self._norm(train, f"norm{i}", scale_init=zeros if self.zero_init else ones)(x)
+            else:
+                x = self._norm_relu(train, f"norm{i}")(x)
         return x
 
     def _preact_branch(self, x: Maps, layers: list[tuple[int, int, int]], train: bool) -> Maps:
         for i, (kernel, stride, width) in enumerate(layers, 1):
             kernel_init = zeros if self.zero_init and i == len(layers) else he_normal
             if i > 1:
-                x = nn.relu(self._norm(train, f"norm{i}")(x))
+                x = self._norm_relu(train, f"norm{i}")(x)
             x = self._dropped(x, train) if i == len(layers) else x
             x = conv(width, kernel, stride=stride, dtype=self.dtype, name=f"conv{i}", kernel_init=kernel_init)(x)
         return x
@@ -213,3 +217,6 @@ class _Block(nn.Module):
 
     def _norm(self, train: bool, name: str, **kwargs: Any) -> Any:
         return norm(self.norm, train=train, dtype=self.dtype, name=name, **kwargs)
+
+    def _norm_relu(self, train: bool, name: str) -> Any:
+        return norm_relu(self.norm, train=train, dtype=self.dtype, name=name)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
 
 from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.models.layers import (
+    NORMS,
     STEM_STRIDE,
     Dropout,
     Dtype,
@@ -19,6 +22,7 @@ from robust_jax.models.layers import (
     classify,
     conv,
     norm,
+    norm_relu,
     normalise,
     stem_conv,
 )
@@ -56,7 +60,7 @@ class WideResNet(nn.Module):
     stem: Literal["cifar", "patch"] = "cifar"
     """First layer: 3×3, or disjoint 2×2 patches, several times faster."""
     norm: Norm = "batch"
-    """Batch or group normalisation."""
+    """Batch or group normalisation, or of the filter's response (frn), whose learned threshold is the ReLU after it."""
     activation: Literal["relu", "silu"] = "relu"
     """Non-linearity; Gowal et al. (2020), arXiv 2010.03593, train with the SiLU."""
     padding: Padding = "both"
@@ -78,7 +82,7 @@ class WideResNet(nn.Module):
         if self.smoothing is not None:
             check_positive("smoothing", self.smoothing)
         check_choice("stem", self.stem, ("cifar", "patch"))
-        check_choice("norm", self.norm, ("batch", "group"))
+        check_choice("norm", self.norm, NORMS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("padding", self.padding, ("both", "end"))
         super().__post_init__()
@@ -102,7 +106,7 @@ class WideResNet(nn.Module):
                 )(x, train=train)
             if self.smoothing is not None and stage < 2:
                 x = smooth(x, temperature=self.smoothing)
-        x = ACTIVATIONS[self.activation](norm(self.norm, train=train, dtype=self.dtype, name="last_norm")(x))
+        x = _norm_active(self.norm, self.activation, train=train, dtype=self.dtype, name="last_norm")(x)
         features, logits = classify(x, self.num_classes, dropout=self.head_dropout, train=train)
         return Output(logits, features)
 
@@ -120,12 +124,19 @@ class _WideBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, *, train: bool) -> Maps:
-        activate = ACTIVATIONS[self.activation]
-        active = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm1")(x))
+        norm_active = partial(_norm_active, self.norm, self.activation, train=train, dtype=self.dtype)
+        active = norm_active(name="norm1")(x)
         branch = conv(self.width, 3, stride=self.stride, padding=self.padding, dtype=self.dtype, name="conv1")(active)
-        branch = activate(norm(self.norm, train=train, dtype=self.dtype, name="norm2")(branch))
+        branch = norm_active(name="norm2")(branch)
         branch = Dropout(self.dropout, name="dropout1")(branch, train=train)
         branch = conv(self.width, 3, dtype=self.dtype, name="conv2")(branch)
         if self.stride > 1 or x.shape[-1] != self.width:
             x = conv(self.width, 1, stride=self.stride, dtype=self.dtype, name="shortcut_conv")(active)
         return branch + x
+
+
+def _norm_active(kind: Norm, activation: str, *, train: bool, dtype: Dtype, name: str) -> Callable[[Maps], Maps]:
+    if activation == "relu":
+        return norm_relu(kind, train=train, dtype=dtype, name=name)
+    layer = norm(kind, train=train, dtype=dtype, name=name)
+    return lambda x: ACTIVATIONS[activation](layer(x))

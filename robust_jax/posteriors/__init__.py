@@ -1,31 +1,47 @@
 """Distributions over weights, and predictions averaged over them: logits functions as any other."""
 
+from robust_jax.posteriors.emp_cov import EmpCov, input_covariance
 from robust_jax.posteriors.ensemble import Ensemble, ensemble, stack
+from robust_jax.posteriors.hamiltonian import Hmc, Nuts
 from robust_jax.posteriors.isotonic import Isotonic, IsotonicRegression
+from robust_jax.posteriors.langevin import Sghmc, Sgld
 from robust_jax.posteriors.laplace import Coverage, Laplace
 from robust_jax.posteriors.laplace_posterior import LaplacePosterior, PriorSearch
 from robust_jax.posteriors.links import laplace_bridge, monte_carlo, probit
 from robust_jax.posteriors.monte_carlo_dropout import MonteCarloDropout, MonteCarloDropoutPosterior
+from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, LaplacePrior, StudentPrior
+from robust_jax.posteriors.sampler import Samples
 from robust_jax.posteriors.scaling import Scaled, TemperatureScaling, VectorScaling
 from robust_jax.posteriors.subnetworks import LargestMagnitude, LargestVariance, RandomWeights
 
 __all__ = [
     "Coverage",
+    "EmpCov",
     "Ensemble",
+    "FittedPrior",
+    "GaussianPrior",
+    "Hmc",
     "Isotonic",
     "IsotonicRegression",
     "Laplace",
     "LaplacePosterior",
+    "LaplacePrior",
     "LargestMagnitude",
     "LargestVariance",
     "MonteCarloDropout",
     "MonteCarloDropoutPosterior",
+    "Nuts",
     "PriorSearch",
     "RandomWeights",
+    "Samples",
     "Scaled",
+    "Sghmc",
+    "Sgld",
+    "StudentPrior",
     "TemperatureScaling",
     "VectorScaling",
     "ensemble",
+    "input_covariance",
     "laplace_bridge",
     "monte_carlo",
     "probit",

@@ -1,0 +1,180 @@
+"""What all samplers of weights have in common: data, prior and likelihood, and an ensemble of samples as the result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PyTree
+
+from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.posteriors.ensemble import Ensemble
+from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
+from robust_jax.posteriors.priors import GaussianPrior
+from robust_jax.posteriors.target import Target, all_images, examples_of
+from robust_jax.types import Batch, Images, PRNGKey
+
+LARGEST_START = 3.0
+"""Units of the prior's scale that a chain's start is drawn in to."""
+LEAST_ACCEPTANCE = 1e-3
+"""Mean acceptance below which a chain stands still."""
+
+
+class Chain(NamedTuple):
+    """What one chain visits; ``acceptance_rate`` is None for methods that accept every step."""
+
+    unit: PyTree
+    log_density: Float[Array, "s"]
+    acceptance_rate: Float[Array, "s"] | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Weights sampled from their posterior: an ensemble of equally likely networks, and how the chains went.
+
+    A pytree, as :class:`~robust_jax.posteriors.Ensemble`. Samples of several chains follow each other.
+    """
+
+    ensemble: Ensemble
+    """The networks."""
+    log_density: Float[Array, "chains s"]
+    """log p(D | w) + log p(u) of each sample, u being the weights in units of the prior's scale."""
+    acceptance_rate: Float[Array, "chains s"] | None
+    """Probability with which each sample's proposal was accepted; None without a test of acceptance."""
+
+    @property
+    def num_members(self) -> int:
+        """Of the ensemble."""
+        return self.ensemble.num_members
+
+    def member_logits(self, images: Images) -> Float[Array, "members b k"]:
+        """What each sample says."""
+        return self.ensemble.member_logits(images)
+
+    def logits_fn(self, key: PRNGKey | None = None) -> Partial:
+        """Log-probabilities of the mean of the samples' probabilities; nothing is random."""
+        return self.ensemble.logits_fn(key)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledLogits:
+    """``(variables, images) -> logits`` of a network in evaluation mode."""
+
+    model: Any
+    """The network."""
+
+    def __call__(self, variables: PyTree, images: Images) -> Float[Array, "b k"]:
+        return self.model.apply(variables, images, train=False).logits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """Draws weights from their posterior at temperature 1, in one compiled program.
+
+    Step sizes are in units of the prior's scale. Networks with batch norm have no likelihood of their own, since what
+    they say of an example depends on the others; they are refused.
+    """
+
+    num_samples: int = 50
+    """Samples kept of each chain."""
+    burn_in: int = 10
+    """Samples dropped before them."""
+    num_chains: int = 1
+    """Chains; all begin at the trained weights."""
+    prior: Any = GaussianPrior()
+    """Of the weights."""
+    likelihood: Likelihood = "categorical"
+    """Of the labels: classes, or real numbers with normal noise."""
+    sigma: float = 1.0
+    """Standard deviation of that noise."""
+
+    def __post_init__(self):
+        for name in ("num_samples", "num_chains", "sigma"):
+            check_positive(name, getattr(self, name))
+        check_non_negative("burn_in", self.burn_in)
+        check_choice("likelihood", self.likelihood, LIKELIHOODS)
+
+    def fit(self, key: PRNGKey, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Samples:
+        """Samples, from trained weights on.
+
+        Args:
+            key: of the chains.
+            model: a network with ``apply(variables, images, train=False) -> Output``.
+            variables: where chains begin, each weight drawn in to within 3 units of the prior's scale;
+                ``{"params": …, …}``.
+            batches: the training data, as they are; all of them are held in memory, and the density is computed one
+                batch after the other.
+
+        Raises:
+            ValueError: if there are no data, or the network has batch norm.
+            FloatingPointError: if a density is not finite or a chain stands still.
+        """
+        if "batch_stats" in variables:
+            raise ValueError(
+                "Expected a network whose outputs depend on one image at a time, got one with batch norm: its "
+                "likelihood is not defined. Use norm='frn' (filter response normalisation) or norm='group'."
+            )
+        examples = examples_of(batches)
+        params = variables["params"]
+        state = {name: value for name, value in variables.items() if name != "params"}
+        target = Target(
+            prior=self.prior.fit(model, params, all_images(examples)),
+            model_state=state,
+            examples=examples,
+            count=examples.weight.sum(),
+            model=model,
+            likelihood=self.likelihood,
+            sigma=self.sigma,
+        )
+        chains, stacked = _run(jax.random.split(key, self.num_chains), self, target, params)
+        self._check(chains)
+        members = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
+        size = self.num_chains * self.num_samples
+        state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), state)
+        networks = Partial(SampledLogits(model), {"params": members, **state})
+        return Samples(Ensemble(networks), chains.log_density, chains.acceptance_rate)
+
+    def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:
+        """``burn_in + num_samples`` samples from unit weights on."""
+        raise NotImplementedError
+
+    def _check(self, chains: Chain) -> None:
+        name = f"{type(self).__name__}(step_size={getattr(self, 'step_size', None)!r})"
+        if not bool(jnp.isfinite(chains.log_density).all()):
+            raise FloatingPointError(f"The density of samples of {name} is not finite; lower the step size.")
+        if chains.acceptance_rate is not None:
+            worst = float(chains.acceptance_rate.mean(axis=1).min())
+            if not worst >= LEAST_ACCEPTANCE:
+                raise FloatingPointError(
+                    f"Expected proposals to be accepted, got a mean acceptance of {worst:.1e} in a chain of {name}; "
+                    "lower the step size."
+                )
+
+
+def import_blackjax() -> ModuleType:
+    """The library of kernels: an import that computes, and so would start the devices of who imports this package."""
+    with jax.ensure_compile_time_eval():  # Its constants outlive the program that is being traced.
+        import blackjax
+        import blackjax.sgmcmc.diffusions
+    return blackjax
+
+
+@partial(jax.jit, static_argnums=1)
+def _run(keys: Any, sampler: Sampler, target: Target, params: PyTree) -> tuple[Chain, PyTree]:
+    """The chains, without burn-in and without unit weights, and the weights of their samples."""
+    start = jax.tree.map(lambda u: jnp.clip(u, -LARGEST_START, LARGEST_START), target.prior.unit(params))
+
+    def one(key: PRNGKey) -> tuple[Chain, PyTree]:
+        chain = jax.tree.map(lambda leaf: leaf[sampler.burn_in :], sampler.chain(key, target, start))
+        return chain._replace(unit=None), jax.lax.map(target.prior.weights, chain.unit)
+
+    # Convolutions with a batch of kernels are many times slower on a CPU than one after the other.
+    together = jax.default_backend() != "cpu"
+    return jax.vmap(one)(keys) if together else jax.lax.map(one, keys)
