@@ -3,7 +3,7 @@
 from robust_jax.train.averaging import Ema
 from robust_jax.train.distributed import parse_distributed, start_distributed
 from robust_jax.train.experiment import Execution, Experiment, over_seeds
-from robust_jax.train.loop import NonFiniteLossError, Trained, fit, restore
+from robust_jax.train.loop import NonFiniteLossError, Trained, fit, fit_members, restore
 from robust_jax.train.optimisers import AdamW, Sgd
 from robust_jax.train.predictive import TrainedEnsemble, fit_predictor, member_experiments, restore_predictor
 from robust_jax.train.preemption import Preempted
@@ -26,6 +26,7 @@ __all__ = [
     "TrainedEnsemble",
     "WarmRestarts",
     "fit",
+    "fit_members",
     "fit_predictor",
     "make_train_step",
     "member_experiments",

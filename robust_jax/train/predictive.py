@@ -1,9 +1,10 @@
-"""From an experiment to one predictor: its members trained one after the other, and the posterior of each."""
+"""From an experiment to one predictor: its members trained, together or in turn, and the posterior of each."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from robust_jax import data, posteriors
 from robust_jax.core.keys import named_key
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train.experiment import Experiment
-from robust_jax.train.loop import Trained, fit, restore
+from robust_jax.train.loop import Trained, fit_members, restore
 from robust_jax.types import Evaluation
 
 
@@ -52,7 +53,7 @@ def member_experiments(experiment: Experiment) -> list[Experiment]:
 def fit_predictor(
     experiment: Experiment, workdir: Path | None = None, *, console: Console | None = None
 ) -> TrainedEnsemble:
-    """Trains every member and fits the posterior.
+    """Trains every member, together or in turn as ``execution.member_map`` says, and fits the posterior.
 
     Args:
         experiment: what to train.
@@ -63,7 +64,7 @@ def fit_predictor(
     Raises:
         As :func:`~robust_jax.train.fit` and the posterior do.
     """
-    return _predictor(experiment, workdir, lambda member, folder: fit(member, folder, console=console))
+    return _predictor(experiment, workdir, partial(fit_members, console=console))
 
 
 def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
@@ -72,15 +73,17 @@ def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
     Raises:
         FileNotFoundError: where a member has none.
     """
-    return _predictor(experiment, workdir, restore)
+    return _predictor(experiment, workdir, lambda members, folders: map(restore, members, folders))
 
 
 def _predictor(
-    experiment: Experiment, workdir: Path | None, train_one: Callable[[Experiment, Path | None], Trained]
+    experiment: Experiment,
+    workdir: Path | None,
+    train: Callable[[list[Experiment], list[Path | None]], Iterable[Trained]],
 ) -> TrainedEnsemble:
     several = experiment.members > 1
     folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
-    members = tuple(map(train_one, member_experiments(experiment), folders))
+    members = tuple(train(member_experiments(experiment), folders))
     predictors = [member.predictor for member in members]
     if experiment.posterior is not None:
         examples = _training_images(experiment)
