@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from robust_jax import augmentations, data, models, train
+from robust_jax.core.mesh import data_mesh
 from robust_jax.train.experiment import MEMBER_MAPS
 from robust_jax.train.loop import CHECKPOINTS
-from robust_jax.train.members import needs
+from robust_jax.train.members import choose_member_map, needs
 from robust_jax.train.preemption import Preemption
 from robust_jax.train.state import init_state
 
@@ -32,9 +33,7 @@ STEPS = 5
 
 
 def mapped(member_map, **execution):
-    return dataclasses.replace(
-        EXPERIMENT, execution=dataclasses.replace(EXECUTION, member_map=member_map, **execution)
-    )
+    return dataclasses.replace(EXPERIMENT, execution=dataclasses.replace(EXECUTION, member_map=member_map, **execution))
 
 
 def members_of(experiment, workdir=None):
@@ -79,6 +78,12 @@ def test_how_they_are_fed_changes_nothing(alone):
     assert_close(members_of(mapped("devices", resident="no", steps_per_call=2)), alone)
 
 
+def test_map_is_one_loop_where_it_is_no_cpu(monkeypatch, alone):
+    """The program of an accelerator, which a CPU runs as well."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert_close(members_of(mapped("map")), alone)
+
+
 @pytest.mark.parametrize("member_map", ["auto", "vmap"])
 def test_one_member_is_the_network_to_the_bit(member_map):
     one = dataclasses.replace(mapped(member_map, num_devices=1), members=1, seed=2)
@@ -118,14 +123,13 @@ def test_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, together, me
         assert [json.loads(line)["step"] for line in lines] == [2, 4, 5]
 
 
-def test_preempted_members_stop_at_one_step(tmp_path, monkeypatch, together):
+def test_preempted_members_stop_at_one_step(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Preemption, "reached", lambda self, step: step == 3)
         with pytest.raises(train.Preempted):
             train.fit_predictor(mapped("vmap"), tmp_path)
     restored = train.restore_predictor(EXPERIMENT, tmp_path)
     assert [member.step for member in restored.members] == [3, 3]
-    assert_same_bits(members_of(mapped("vmap"), tmp_path), trained(together, "vmap"))
 
 
 def test_members_far_apart_go_on_in_turn(tmp_path, alone):
@@ -139,14 +143,23 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_member():
         train.fit_predictor(exploding)
 
 
-def test_memory_is_estimated_and_refused(caplog):
-    member = EXPERIMENT.network()
-    state = init_state(member, EXPERIMENT.optimiser(lambda step: 1.0), seed=0, image_shape=(8, 8, 1))
+@pytest.fixture(scope="module")
+def state():
+    return init_state(
+        EXPERIMENT.network(),
+        EXPERIMENT.optimiser(lambda step: 1.0),
+        seed=0,
+        image_shape=(8, 8, 1),
+        averaging=EXPERIMENT.averaging,
+    )
+
+
+def test_memory_is_estimated_and_refused(state):
     need = needs(EXPERIMENT, state, (8, 8, 1), 10)
     size = 4 * models.num_parameters(state.params)
     assert need.gradient == size
-    # Parameters, momentum, and running statistics, steps and counts that are few.
-    assert 2 * size < need.state < 3 * size
+    # Parameters, momentum, average, and running statistics, steps and counts that are few.
+    assert 3 * size < need.state < 4 * size
     # At the least every convolution's input in the residual block.
     assert need.activations > 3 * 280 * 8 * 8 * 4 * 4
     assert need.of("turn", 5, 1) < need.of("map", 5, 1) < need.of("vmap", 5, 1)
@@ -156,9 +169,24 @@ def test_memory_is_estimated_and_refused(caplog):
     tight = need.of("map", 2, 2) / 1e9 * 1.01
     with pytest.raises(ValueError, match=r"member_map='vmap' with members=2; estimates: turn .* GB"):
         train.fit_predictor(mapped("vmap", member_memory=tight))
+
+
+def test_auto_is_a_rule(monkeypatch, state, caplog):
+    need = needs(EXPERIMENT, state, (8, 8, 1), 10)
+
+    def chosen(num_members, **execution):
+        sizes = {"image_shape": (8, 8, 1), "num_classes": 10, "mesh": data_mesh(jax.devices()[:2])}
+        return choose_member_map(mapped("auto", **execution), num_members, state, **sizes)
+
     with caplog.at_level(logging.INFO):
-        train.fit_predictor(mapped("auto", member_memory=1e-9))
-    assert "Estimated memory of 2 members" in caplog.text
+        assert chosen(2) == "map"
+    assert "Estimated memory of 2 members on each device: turn" in caplog.text
+    assert chosen(1) == "turn"
+    assert chosen(2, member_memory=1e-9) == "turn"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert chosen(2) == "devices"
+    assert chosen(3) == "vmap"
+    assert chosen(3, member_memory=need.of("map", 3, 2) / 1e9) == "map"
 
 
 def test_bad_input():

@@ -1,6 +1,6 @@
 """Training: experiments, optimisers, the compiled step, the loop, checkpoints."""
 
-from robust_jax.train.averaging import Ema
+from robust_jax.train.averaging import Ema, Snapshots
 from robust_jax.train.distributed import parse_distributed, start_distributed
 from robust_jax.train.experiment import Execution, Experiment, over_seeds
 from robust_jax.train.loop import NonFiniteLossError, Trained, fit, fit_members, restore
@@ -21,6 +21,7 @@ __all__ = [
     "NonFiniteLossError",
     "Preempted",
     "Sgd",
+    "Snapshots",
     "TrainState",
     "Trained",
     "TrainedEnsemble",

@@ -83,7 +83,7 @@ class Experiment:
     schedule: Any = Cosine()
     """Factor of the learning rate over time."""
     averaging: Any = None
-    """Average of the weights that is evaluated in place of the last ones."""
+    """Average of the weights that is evaluated in place of the last ones; or snapshots, which are members."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Computation type of the network; None leaves the model's own dtype. Parameters are float32."""
     epochs: int = 10

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robust_jax import data, models
 from robust_jax.core.mesh import data_mesh, replicate
+from robust_jax.train.averaging import Snapshots
 from robust_jax.train.checkpoint import Checkpoints
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.members import Members, choose_member_map, make_members
@@ -40,12 +41,16 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The outcome of training: the network, the variables to evaluate, and the steps taken of all there are."""
+    """The outcome of training: the network, the variables to evaluate, and the steps taken of all there are.
+
+    Where :class:`~robust_jax.train.Snapshots` were taken along the way, they are here as well.
+    """
 
     model: Any
     variables: PyTree
     step: int
     total_steps: int
+    snapshots: tuple[PyTree, ...] = ()
 
     @property
     def predictor(self):
@@ -148,7 +153,7 @@ def _train(
     save_every = execution.checkpoint_every or steps_per_epoch
     start_step = int(states[0].step)
     if start_step >= total_steps:
-        return tuple(Trained(network, state.variables(), start_step, total_steps) for state in states)
+        return tuple(_trained(network, state, total_steps) for state in states)
 
     with contextlib.ExitStack() as stack:
         feed = data.train_feed(
@@ -197,7 +202,11 @@ def _train(
         for saved in checkpoints:
             saved.wait()
     ended = [members.member(together, i) for i in range(len(experiments))]
-    return tuple(Trained(network, state.variables(), step, total_steps) for state in ended)
+    return tuple(_trained(network, state, total_steps) for state in ended)
+
+
+def _trained(network: Any, state: TrainState, total_steps: int) -> Trained:
+    return Trained(network, state.variables(), int(state.step), total_steps, state.snapshots())
 
 
 def restore(experiment: Experiment, workdir: Path) -> Trained:
@@ -212,7 +221,7 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
         state = checkpoints.restore(state)
     if state is None:
         raise FileNotFoundError(f"No readable checkpoint in {workdir / CHECKPOINTS}.")
-    return Trained(experiment.network(), state.variables(), int(state.step), prepared.total_steps)
+    return _trained(experiment.network(), state, prepared.total_steps)
 
 
 class _Log:
@@ -295,6 +304,12 @@ def _prepare(experiment: Experiment) -> _Prepared:
     if num_outputs != source.num_classes:
         raise ValueError(f"model.num_classes is {num_outputs}, but {source.name} has {source.num_classes} classes.")
     total_steps = experiment.epochs * steps_per_epoch
+    kept = experiment.averaging
+    if isinstance(kept, Snapshots) and kept.keep * kept.period_steps(steps_per_epoch) > total_steps:
+        raise ValueError(
+            f"Expected epochs for {kept.keep} cycles of {kept.period_epochs:g} epochs to take snapshots of, "
+            f"got epochs={experiment.epochs}."
+        )
     optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
     return _Prepared(mesh, source, steps_per_epoch, total_steps, optimiser)
 
@@ -305,7 +320,7 @@ def _initial_state(experiment: Experiment, prepared: _Prepared) -> TrainState:
         prepared.optimiser,
         seed=experiment.seed,
         image_shape=prepared.source.image_shape,
-        averaged=experiment.averaging is not None,
+        averaging=experiment.averaging,
         weights=experiment.initial,
     )
     return replicate(state, prepared.mesh)

@@ -26,7 +26,7 @@ class TrainedEnsemble:
     predictor: Partial
     """The logits function."""
     members: tuple[Trained, ...]
-    """Each network."""
+    """Each network; in place of one, its snapshots where it has any."""
 
     @property
     def step(self) -> int:
@@ -83,13 +83,20 @@ def _predictor(
 ) -> TrainedEnsemble:
     several = experiment.members > 1
     folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
-    members = tuple(train(member_experiments(experiment), folders))
+    trained = train(member_experiments(experiment), folders)
+    members = tuple(member for one in trained for member in _snapshots(one))
     predictors = [member.predictor for member in members]
     if experiment.posterior is not None:
         examples = _training_images(experiment)
         predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
-    together = posteriors.ensemble(predictors).logits_fn() if several else predictors[0]
+    together = posteriors.ensemble(predictors).logits_fn() if len(members) > 1 else predictors[0]
     return TrainedEnsemble(together, members)
+
+
+def _snapshots(trained: Trained) -> tuple[Trained, ...]:
+    """Each as a network of its own, where there are any."""
+    taken = [dataclasses.replace(trained, variables=variables, snapshots=()) for variables in trained.snapshots]
+    return tuple(taken) or (trained,)
 
 
 def _training_images(experiment: Experiment) -> Evaluation:

@@ -87,7 +87,8 @@ def make_single_step(
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if experiment.averaging is not None:
-            average = experiment.averaging(average, (params, aux.model_state), state.step)
+            value = (params, aux.model_state)
+            average = experiment.averaging(average, value, state.step, steps_per_epoch=steps_per_epoch)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         state = _keep_if(
             finite & (state.bad_step < 0),
