@@ -49,7 +49,8 @@ def recomputed_norms(key: PRNGKey, model: Any, variables: PyTree, images: Iterab
 def _statistics(model: Any, key: PRNGKey, variables: PyTree, images: Images) -> PyTree:
     def updated(running: PyTree) -> PyTree:
         given = {**variables, STATISTICS: running}
-        _, new = model.apply(given, images, train=True, rngs={"dropout": key}, mutable=[STATISTICS])
+        mutable = [name for name in given if name != "params"]
+        _, new = model.apply(given, images, train=True, rngs={"dropout": key}, mutable=mutable)
         return new[STATISTICS]
 
     # In training nothing else depends on the running ones, so that XLA runs the network once.

@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
+from robust_jax.core.mesh import split_beside
 from robust_jax.posteriors.ensemble import Ensemble, stack
 from robust_jax.posteriors.norm_statistics import recomputed_norms
 from robust_jax.types import Batch, Images, Labels, PRNGKey
@@ -112,7 +113,7 @@ class Swag:
             ValueError: if there are fewer examples than make a batch.
             FloatingPointError: if the path diverges.
         """
-        images, labels = _examples(batches)
+        images, labels, like = _examples(batches)
         steps = len(images) // self.batch_size
         if steps == 0:
             raise ValueError(f"Expected batch_size <= {len(images)} examples to fit, got batch_size={self.batch_size}.")
@@ -129,6 +130,7 @@ class Swag:
             parts = _in_order(jax.random.fold_in(order_key, epoch), images, labels, self.batch_size)
             for step, part in enumerate(parts):
                 own_key = jax.random.fold_in(step_key, epoch * steps + step)
+                part = _split(part, like)
                 params, state, optimiser_state = _step(self, model, own_key, params, state, optimiser_state, *part)
                 if step in ends:
                     moments = _add(moments, params)
@@ -139,7 +141,7 @@ class Swag:
         members = []
         for sample in jax.random.split(sample_key, self.num_samples):
             drawn = {"params": _sample(sample, moments, self.scale), **state}
-            parts = (part for part, _ in _in_order(None, images, labels, self.batch_size))
+            parts = (_split(part, like) for part, _ in _in_order(None, images, labels, self.batch_size))
             members.append(recomputed_norms(norm_key, model, drawn, parts))
         return SwagPosterior(moments, Ensemble(Partial(_Logits(model), stack(members))), self.scale)
 
@@ -234,8 +236,8 @@ def _parts(variables: PyTree) -> tuple[PyTree, PyTree]:
     return variables["params"], {name: value for name, value in variables.items() if name != "params"}
 
 
-def _examples(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels, without padding."""
+def _examples(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray, Array]:
+    """Images and labels, without padding, and an array that lies on devices as batches do."""
     images, labels = [], []
     for batch in batches:
         mask = np.asarray(batch.mask)
@@ -243,7 +245,14 @@ def _examples(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
         labels.append(np.asarray(batch.label)[mask])
     if not images:
         raise ValueError("Expected data to fit, got none.")
-    return np.concatenate(images), np.concatenate(labels)
+    return np.concatenate(images), np.concatenate(labels), batch.image
+
+
+def _split(part: PyTree, like: Array) -> PyTree:
+    """Over as many devices, where it divides."""
+    part = jax.tree.map(jnp.asarray, part)
+    divides = jax.tree.leaves(part)[0].shape[0] % like.sharding.num_devices == 0
+    return split_beside(part, like) if divides else part
 
 
 def _in_order(
