@@ -9,7 +9,7 @@ from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
 
-@pytest.mark.parametrize(("file", "run"), [("deep_ensembles", "ensemble"), ("mola", "mixture")])
+@pytest.mark.parametrize(("file", "run"), [("deep_ensembles", "adversarial_ensemble"), ("mola", "mixture")])
 def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run):
     experiments = load_experiment_file(repository / "experiments" / f"{file}.py").runs("smoke")
     experiment = dataclasses.replace(on_two_devices(experiments[run]), epochs=1, data=data.Digits(validation=1200))
