@@ -23,7 +23,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int):
         self.folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        # Members save at once: with one name for their barriers, several processes would mistake one's for another's.
+        barriers = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.parent.name)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, multiprocessing_options=barriers)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, state: PyTree) -> None:
