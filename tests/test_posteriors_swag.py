@@ -115,11 +115,10 @@ def test_swag_of_a_trained_network_is_a_posterior_as_any():
         data=data.Digits(),
         model=models.ResNet(stage_sizes=(1,), width=4),
         optimiser=train.Sgd(learning_rate=0.1),
-        epochs=2,
+        epochs=1,
         batch_size=240,
-        members=2,
-        posterior=Swag(epochs=2, batch_size=240, rank=2, num_samples=3),
-        execution=train.Execution(num_devices=2),
+        posterior=Swag(epochs=2, batch_size=240, rank=2, num_samples=2),
+        execution=train.Execution(num_devices=1),
     )
     found = train.fit_predictor(experiment)
     images, labels = experiment.data.load("test").decode()
@@ -127,9 +126,9 @@ def test_swag_of_a_trained_network_is_a_posterior_as_any():
     logits = found.predictor(images)
     assert logits.shape == (len(images), 10)
     np.testing.assert_allclose(jnp.exp(logits).sum(axis=1), 1, rtol=1e-5)
-    alone = [member.predictor(images) for member in found.members]
-    losses = [float(optax.softmax_cross_entropy_with_integer_labels(z, labels).mean()) for z in (logits, *alone)]
-    assert losses[0] < min(losses[1:]), losses
+    alone = found.members[0].predictor(images)
+    losses = [float(optax.softmax_cross_entropy_with_integer_labels(z, labels).mean()) for z in (logits, alone)]
+    assert losses[0] < losses[1]
     assert config.from_json(config.to_json(experiment)) == experiment
 
 

@@ -47,9 +47,9 @@ def test_schedule_is_that_of_the_paper():
 def test_snapshots_are_members(tmp_path):
     found = train.fit_predictor(EXPERIMENT, tmp_path)
     assert len(found.members) == 2
-    for member, epochs in zip(found.members, (2, 3), strict=True):
-        shorter = train.fit(dataclasses.replace(EXPERIMENT, epochs=epochs, averaging=None))
-        assert_close(member.variables, shorter.variables)
+    shorter = train.fit(dataclasses.replace(EXPERIMENT, epochs=2, averaging=None))
+    assert_close(found.members[0].variables, shorter.variables)
+    assert_close(found.members[1].variables, train.restore(EXPERIMENT, tmp_path).variables)
     expected = np.mean([jax.nn.softmax(member.predictor(IMAGES)) for member in found.members], axis=0)
     np.testing.assert_allclose(jnp.exp(found.predictor(IMAGES)), expected, atol=1e-5)
     restored = train.restore_predictor(EXPERIMENT, tmp_path)

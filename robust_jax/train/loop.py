@@ -177,7 +177,8 @@ def _train(
 
         step = start_step
         together = members.gather(states)
-        del states
+        # The caller's list as well, so that they are not held twice.
+        states.clear()
         for epoch in range(start_step // steps_per_epoch, first.epochs):
             epochs = [one.epoch(epoch, start_step=step - epoch * steps_per_epoch) for one in feeds]
             for group in _grouped(zip(*epochs, strict=True), execution.steps_per_call):

@@ -258,13 +258,13 @@ def choose_member_map(
             they need is over the limit; it is in the message.
     """
     asked = experiment.execution.member_map
+    if num_members == 1 or asked == "turn":
+        return "turn"
     if asked == "devices" and num_members % mesh.size:
         raise ValueError(
             f"Expected members to divide by the {mesh.size} devices with member_map='devices', "
             f"got members={num_members}."
         )
-    if num_members == 1 or asked == "turn":
-        return "turn"
     need = needs(experiment, state, image_shape, num_classes)
     limit = _limit(experiment, mesh)
     estimates = {name: need.of(name, num_members, mesh.size) for name in ("turn", "map", "vmap", "devices")}
