@@ -76,7 +76,9 @@ def test_scale_0_is_the_mean_of_sgds_path():
     swag = Swag(epochs=4, learning_rate=0.5, batch_size=30, rank=2, scale=0.0, num_samples=1)
     state = swag.fit(KEY, Linear(), start, [batch])
 
-    def loss(params):
+    @jax.jit
+    @jax.grad
+    def gradient(params):
         logits = Linear().apply({"params": params}, batch.image[:30], train=False).logits
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label[:30])
         decay = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
@@ -85,7 +87,7 @@ def test_scale_0_is_the_mean_of_sgds_path():
     params, momentum = start["params"], jnp.zeros((4, 3))
     visited = [params["head"]["kernel"]]
     for _ in range(4):
-        momentum = 0.9 * momentum + jax.grad(loss)(params)["head"]["kernel"]
+        momentum = 0.9 * momentum + gradient(params)["head"]["kernel"]
         params = {"head": {"kernel": params["head"]["kernel"] - 0.5 * momentum}}
         visited.append(params["head"]["kernel"])
     found = state.ensemble.members.args[0]["params"]["head"]["kernel"][0]
@@ -123,10 +125,11 @@ def test_swag_of_a_trained_network_is_a_posterior_as_any():
     found = train.fit_predictor(experiment)
     images, labels = experiment.data.load("test").decode()
     images = jnp.float32(images) / 255
-    logits = found.predictor(images)
+    predict = jax.jit(lambda f: f(images))
+    logits = predict(found.predictor)
     assert logits.shape == (len(images), 10)
     np.testing.assert_allclose(jnp.exp(logits).sum(axis=1), 1, rtol=1e-5)
-    alone = found.members[0].predictor(images)
+    alone = predict(found.members[0].predictor)
     losses = [float(optax.softmax_cross_entropy_with_integer_labels(z, labels).mean()) for z in (logits, alone)]
     assert losses[0] < losses[1]
     assert config.from_json(config.to_json(experiment)) == experiment

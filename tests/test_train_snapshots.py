@@ -50,10 +50,11 @@ def test_snapshots_are_members(tmp_path):
     shorter = train.fit(dataclasses.replace(EXPERIMENT, epochs=2, averaging=None))
     assert_close(found.members[0].variables, shorter.variables)
     assert_close(found.members[1].variables, train.restore(EXPERIMENT, tmp_path).variables)
-    expected = np.mean([jax.nn.softmax(member.predictor(IMAGES)) for member in found.members], axis=0)
-    np.testing.assert_allclose(jnp.exp(found.predictor(IMAGES)), expected, atol=1e-5)
+    predict = jax.jit(lambda f: f(IMAGES))
+    expected = np.mean([jax.nn.softmax(predict(member.predictor)) for member in found.members], axis=0)
+    np.testing.assert_allclose(jnp.exp(predict(found.predictor)), expected, atol=1e-5)
     restored = train.restore_predictor(EXPERIMENT, tmp_path)
-    np.testing.assert_array_equal(restored.predictor(IMAGES), found.predictor(IMAGES))
+    np.testing.assert_array_equal(predict(restored.predictor), predict(found.predictor))
     assert config.from_json(config.to_json(EXPERIMENT)) == EXPERIMENT
 
 

@@ -35,18 +35,19 @@ def recomputed_norms(key: PRNGKey, model: Any, variables: PyTree, images: Iterab
     """
     if STATISTICS not in variables:
         return variables
-    total, count = None, 0
-    for i, batch in enumerate(images):
-        found = _statistics(model, jax.random.fold_in(key, i), variables, batch)
-        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    mean, count = variables[STATISTICS], 0
+    for batch in images:
+        mean = _mean(model, jax.random.fold_in(key, count), variables, batch, mean, count)
         count += 1
-    if total is None:
+    if count == 0:
         raise ValueError("Expected images to recompute batch statistics with, got none.")
-    return {**variables, STATISTICS: jax.tree.map(lambda leaf: leaf / count, total)}
+    return {**variables, STATISTICS: mean}
 
 
 @partial(jax.jit, static_argnums=0)
-def _statistics(model: Any, key: PRNGKey, variables: PyTree, images: Images) -> PyTree:
+def _mean(model: Any, key: PRNGKey, variables: PyTree, images: Images, mean: PyTree, count: int) -> PyTree:
+    """The mean over batches with one more, after so many."""
+
     def updated(running: PyTree) -> PyTree:
         given = {**variables, STATISTICS: running}
         mutable = [name for name in given if name != "params"]
@@ -56,4 +57,5 @@ def _statistics(model: Any, key: PRNGKey, variables: PyTree, images: Images) -> 
     # In training nothing else depends on the running ones, so that XLA runs the network once.
     zeros = jax.tree.map(jnp.zeros_like, variables[STATISTICS])
     after_zeros, after_ones = updated(zeros), updated(jax.tree.map(jnp.ones_like, zeros))
-    return jax.tree.map(lambda zero, one: zero / (1 - (one - zero)), after_zeros, after_ones)
+    of_batch = jax.tree.map(lambda zero, one: zero / (1 - (one - zero)), after_zeros, after_ones)
+    return jax.tree.map(lambda m, b: m + (b - m) / (count + 1), mean, of_batch)

@@ -123,8 +123,7 @@ class Swag:
             )
         order_key, step_key, sample_key, norm_key = jax.random.split(key, 4)
         params, state = _parts(variables)
-        optimiser_state = self._optimiser().init(params)
-        moments = Moments.start(params, self.rank)
+        optimiser_state, moments = _start(self, params)
         ends = {steps * (i + 1) // self.collects_per_epoch - 1 for i in range(self.collects_per_epoch)}
         for epoch in range(self.epochs):
             parts = _in_order(jax.random.fold_in(order_key, epoch), images, labels, self.batch_size)
@@ -134,7 +133,7 @@ class Swag:
                 params, state, optimiser_state = _step(self, model, own_key, params, state, optimiser_state, *part)
                 if step in ends:
                     moments = _add(moments, params)
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(moments.mean)):
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(moments.mean))):
             raise FloatingPointError(
                 f"Weights along the path are not finite; lower the learning rate, learning_rate={self.learning_rate!r}."
             )
@@ -143,7 +142,7 @@ class Swag:
             drawn = {"params": _sample(sample, moments, self.scale), **state}
             parts = (_split(part, like) for part, _ in _in_order(None, images, labels, self.batch_size))
             members.append(recomputed_norms(norm_key, model, drawn, parts))
-        return SwagPosterior(moments, Ensemble(Partial(_Logits(model), stack(members))), self.scale)
+        return SwagPosterior(moments, Ensemble(Partial(_Logits(model), _stack(members))), self.scale)
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.chain(
@@ -205,7 +204,13 @@ class _Logits:
 
 
 _add = jax.jit(Moments.add)
+_stack = jax.jit(stack)
 _sample = jax.jit(lambda key, moments, scale: sample_weights(key, moments, scale=scale))
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(swag: Swag, params: PyTree) -> tuple[PyTree, Moments]:
+    return swag._optimiser().init(params), Moments.start(params, swag.rank)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
