@@ -26,6 +26,7 @@ bench: .venv/installed-bench
 	$(BIN)/python benchmarks/corruptions.py
 	$(BIN)/python benchmarks/corruption_suite.py
 	$(BIN)/python benchmarks/attacks.py
+	$(BIN)/python benchmarks/members.py
 
 clean:
 	rm -rf .venv

@@ -126,10 +126,11 @@ def make_step(settings: Settings, **recipe: Any) -> Callable[[], None]:
     sizes = {"steps_per_epoch": feed.steps_per_epoch, "num_classes": 10}
     train_steps = train.make_train_step(experiment, optimiser, feed.fetch, mesh, **sizes)
     items = (next(feed.epoch(0)),)
+    key = replicate(jax.random.key(0), mesh)
 
     def step() -> None:
         nonlocal state
-        state, _ = train_steps(state, feed.resident, items)
+        state, _ = train_steps(key, state, feed.resident, items)
         jax.block_until_ready(state)
 
     return step

@@ -28,7 +28,7 @@ def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
     return {"smoke": smoke, "small": small, "paper": paper}[scale]()
 
 
-def runs(num_weights: int, byte_budget: int = 2**30, **settings: Any) -> dict[str, train.Experiment]:
+def runs(num_weights: int, byte_budget: int = 2**29, **settings: Any) -> dict[str, train.Experiment]:
     """One network, and approximations of it."""
     found = {
         "map": None,

@@ -12,7 +12,7 @@ from robust_jax.commands.run import run_experiment
 @pytest.mark.parametrize(
     ("file", "run", "members"),
     [
-        ("deep_ensembles", "ensemble", 2),
+        ("deep_ensembles", "adversarial_ensemble", 2),
         ("mola", "mixture", 2),
         ("subnetwork_laplace", "subnetwork", 1),
         ("spatial_smoothing", "smoothed", 1),

@@ -69,7 +69,7 @@ def test_average_forgets_the_start_and_follows_the_closed_form():
     expected = 100.0
     for t in range(200):
         value = float(np.sin(t))
-        average = ema(average, jnp.array(value), jnp.array(t))
+        average = ema(average, jnp.array(value), jnp.array(t), steps_per_epoch=1)
         decay = min(0.9, (1 + t) / (10 + t))
         expected = decay * expected + (1 - decay) * value
     np.testing.assert_allclose(average, expected, rtol=1e-4, atol=1e-5)

@@ -94,7 +94,7 @@ def _place(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
     def place(leaf):
         if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-            return jax.device_put(leaf, sharding)
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 

@@ -34,6 +34,10 @@ class Feed(Protocol):
     @staticmethod
     def fetch(resident: PyTree, item: PyTree) -> Batch: ...
 
+    def with_seed(self, seed: int) -> Feed:
+        """The same examples in another order; closed with this one."""
+        ...
+
     def close(self) -> None:
         """Ends the epochs that are being read, and their worker processes."""
         ...
@@ -118,6 +122,9 @@ class ResidentFeed:
         images, labels, ids = resident
         return as_batch(images[item], labels[item], ids[item])
 
+    def with_seed(self, seed: int) -> ResidentFeed:
+        return dataclasses.replace(self, seed=seed)
+
     def close(self) -> None:
         pass
 
@@ -167,6 +174,9 @@ class StreamedFeed:
     def fetch(resident: PyTree, item: PyTree) -> Batch:
         del resident
         return as_batch(*item)
+
+    def with_seed(self, seed: int) -> StreamedFeed:
+        return dataclasses.replace(self, seed=seed)
 
     def close(self) -> None:
         for items in list(self._epochs):

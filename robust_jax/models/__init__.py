@@ -1,6 +1,15 @@
 """Networks, in Linen, as components; and the pure functions by which the rest of the package runs them."""
 
-from robust_jax.models.apply import Apply, ApplyMembers, ApplyOutput, forward_fn, init, num_parameters, outputs_fn, predictor
+from robust_jax.models.apply import (
+    Apply,
+    ApplyMembers,
+    ApplyOutput,
+    forward_fn,
+    init,
+    num_parameters,
+    outputs_fn,
+    predictor,
+)
 from robust_jax.models.aug_net import AugNet
 from robust_jax.models.dncnn import DnCNN
 from robust_jax.models.equalised import Equalised

@@ -1,8 +1,10 @@
 """Training losses: ``objective(key, forward, params, batch) -> (loss, aux)``."""
 
+from robust_jax.objectives.adversarial import Adversarial
 from robust_jax.objectives.cross_entropy import CrossEntropy, cross_entropy, masked_mean, smooth_labels
 from robust_jax.objectives.denoising import Denoising
 from robust_jax.objectives.dign import Dign, kl_to_views
+from robust_jax.objectives.gaussian import GaussianNll, gaussian_nll, mean_and_variance
 from robust_jax.objectives.invariance import Invariance
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
 from robust_jax.objectives.noisy_mix import NoisyMix
@@ -10,17 +12,21 @@ from robust_jax.objectives.pure_noise import PureNoise
 from robust_jax.objectives.repeated import Repeated
 
 __all__ = [
+    "Adversarial",
     "CrossEntropy",
     "Denoising",
     "Dign",
+    "GaussianNll",
     "Invariance",
     "JensenShannon",
     "NoisyMix",
     "PureNoise",
     "Repeated",
     "cross_entropy",
+    "gaussian_nll",
     "jensen_shannon",
     "kl_to_views",
     "masked_mean",
+    "mean_and_variance",
     "smooth_labels",
 ]

@@ -2,6 +2,7 @@
 
 from robust_jax.posteriors.emp_cov import EmpCov, input_covariance
 from robust_jax.posteriors.ensemble import Ensemble, ensemble, stack
+from robust_jax.posteriors.gaussian_mixture import gaussian_mixture
 from robust_jax.posteriors.hamiltonian import Hmc, Nuts
 from robust_jax.posteriors.isotonic import Isotonic, IsotonicRegression
 from robust_jax.posteriors.langevin import Sghmc, Sgld
@@ -9,10 +10,12 @@ from robust_jax.posteriors.laplace import Coverage, Laplace
 from robust_jax.posteriors.laplace_posterior import LaplacePosterior, PriorSearch
 from robust_jax.posteriors.links import laplace_bridge, monte_carlo, probit
 from robust_jax.posteriors.monte_carlo_dropout import MonteCarloDropout, MonteCarloDropoutPosterior
+from robust_jax.posteriors.norm_statistics import recomputed_norms
 from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, LaplacePrior, StudentPrior
 from robust_jax.posteriors.sampler import Samples
 from robust_jax.posteriors.scaling import Scaled, TemperatureScaling, VectorScaling
 from robust_jax.posteriors.subnetworks import LargestMagnitude, LargestVariance, RandomWeights
+from robust_jax.posteriors.swag import Moments, Swag, SwagPosterior, sample_weights
 
 __all__ = [
     "Coverage",
@@ -28,6 +31,7 @@ __all__ = [
     "LaplacePrior",
     "LargestMagnitude",
     "LargestVariance",
+    "Moments",
     "MonteCarloDropout",
     "MonteCarloDropoutPosterior",
     "Nuts",
@@ -38,12 +42,17 @@ __all__ = [
     "Sghmc",
     "Sgld",
     "StudentPrior",
+    "Swag",
+    "SwagPosterior",
     "TemperatureScaling",
     "VectorScaling",
     "ensemble",
+    "gaussian_mixture",
     "input_covariance",
     "laplace_bridge",
     "monte_carlo",
     "probit",
+    "recomputed_norms",
+    "sample_weights",
     "stack",
 ]

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from robust_jax.core.mesh import to_host
 from robust_jax.core.predictor import as_predictor
 from robust_jax.types import Batch, Images, LogitsFn
-
-
-@dataclasses.dataclass(frozen=True)
-class _Network:
-    model: Any
-
-    def __call__(self, variables: PyTree, images: Images) -> Float[Array, "b k"]:
-        return self.model.apply(variables, images, train=False).logits
-
-
-def network_logits_fn(model: Any, variables: PyTree) -> Partial:
-    """The logits function of a network."""
-    return Partial(_Network(model), variables)
 
 
 def held_out_logits(

@@ -15,7 +15,8 @@ from sklearn import isotonic
 
 from robust_jax.core.checks import check_positive
 from robust_jax.core.predictor import as_predictor
-from robust_jax.posteriors.held_out import check_every_class, held_out_logits, network_logits_fn
+from robust_jax.models import predictor
+from robust_jax.posteriors.held_out import check_every_class, held_out_logits
 from robust_jax.types import Batch, Images, LogitsFn, PRNGKey
 
 
@@ -80,7 +81,7 @@ class IsotonicRegression:
             ValueError: as :meth:`recalibrate`.
         """
         del key
-        return self.recalibrate(network_logits_fn(model, variables), batches)
+        return self.recalibrate(predictor(model, variables), batches)
 
     def recalibrate(self, logits_fn: LogitsFn, batches: Iterable[Batch]) -> Isotonic:
         """The functions of any classifier, such as a whole ensemble.

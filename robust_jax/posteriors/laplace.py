@@ -81,7 +81,7 @@ class Laplace:
     """Whether a layer's bias has a factor of its own, as in laplace-torch, in place of a last row of its kernel."""
     others: Literal["diag", "fixed", "error"] = "diag"
     """What becomes of parameters that have no Kronecker factors."""
-    byte_budget: int = 2**30
+    byte_budget: int = 2**29
     """Memory for what is computed at once; fewer examples are taken together where it is short."""
 
     def __post_init__(self):

@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.models import predictor
 from robust_jax.posteriors.ensemble import Ensemble
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
 from robust_jax.posteriors.priors import GaussianPrior
@@ -61,17 +62,6 @@ class Samples:
     def logits_fn(self, key: PRNGKey | None = None) -> Partial:
         """Log-probabilities of the mean of the samples' probabilities; nothing is random."""
         return self.ensemble.logits_fn(key)
-
-
-@dataclasses.dataclass(frozen=True)
-class SampledLogits:
-    """``(variables, images) -> logits`` of a network in evaluation mode."""
-
-    model: Any
-    """The network."""
-
-    def __call__(self, variables: PyTree, images: Images) -> Float[Array, "b k"]:
-        return self.model.apply(variables, images, train=False).logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,7 +128,7 @@ class Sampler:
         members = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
         size = self.num_chains * self.num_samples
         state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), state)
-        networks = Partial(SampledLogits(model), {"params": members, **state})
+        networks = predictor(model, {"params": members, **state})
         return Samples(Ensemble(networks), chains.log_density, chains.acceptance_rate)
 
     def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:

@@ -15,7 +15,8 @@ from scipy import optimize, special
 
 from robust_jax.core.predictor import as_predictor
 from robust_jax.core.temperature import fit_temperature, mean_nll
-from robust_jax.posteriors.held_out import check_every_class, held_out_logits, network_logits_fn
+from robust_jax.models import predictor
+from robust_jax.posteriors.held_out import check_every_class, held_out_logits
 from robust_jax.types import Batch, Images, LogitsFn, PRNGKey
 
 
@@ -64,7 +65,7 @@ class TemperatureScaling:
             ValueError: as :meth:`recalibrate`.
         """
         del key
-        return self.recalibrate(network_logits_fn(model, variables), batches)
+        return self.recalibrate(predictor(model, variables), batches)
 
     def recalibrate(self, logits_fn: LogitsFn, batches: Iterable[Batch]) -> Scaled:
         """The temperature of any classifier, such as a whole ensemble.
@@ -99,7 +100,7 @@ class VectorScaling:
             ValueError: as :meth:`recalibrate`.
         """
         del key
-        return self.recalibrate(network_logits_fn(model, variables), batches)
+        return self.recalibrate(predictor(model, variables), batches)
 
     def recalibrate(self, logits_fn: LogitsFn, batches: Iterable[Batch]) -> Scaled:
         """Scales and shifts of any classifier.

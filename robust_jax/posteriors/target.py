@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.posteriors.likelihoods import Likelihood
+from robust_jax.posteriors.likelihoods import Likelihood, log_likelihoods
 from robust_jax.posteriors.priors import FittedPrior
-from robust_jax.types import Batch, Images, Labels, PRNGKey
+from robust_jax.types import Batch, Images, PRNGKey
 
 
 class Examples(NamedTuple):
@@ -74,18 +74,8 @@ class Target:
 
     def _log_likelihood(self, params: PyTree, examples: Examples) -> Float[Array, ""]:
         output = self.model.apply({"params": params, **self.model_state}, examples.image, train=False)
-        each = log_likelihood(self.likelihood, self.sigma, output.logits, examples.label)
+        each = log_likelihoods(self.likelihood, self.sigma, output.logits, examples.label)
         return jnp.sum(examples.weight * each)
-
-
-def log_likelihood(
-    likelihood: Likelihood, sigma: float, logits: Float[Array, "b k"], labels: Labels
-) -> Float[Array, "b"]:
-    """Of each example: of its class or soft label, or of real numbers with normal noise."""
-    if likelihood == "gaussian":
-        return jnp.sum(jax.scipy.stats.norm.logpdf(labels, logits, sigma), axis=-1)
-    targets = jax.nn.one_hot(labels, logits.shape[-1]) if jnp.issubdtype(labels.dtype, jnp.integer) else labels
-    return jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
 
 def examples_of(batches: Iterable[Batch]) -> Examples:

@@ -1,9 +1,9 @@
 """Training: experiments, optimisers, the compiled step, the loop, checkpoints."""
 
-from robust_jax.train.averaging import Ema
+from robust_jax.train.averaging import Ema, Snapshots
 from robust_jax.train.distributed import parse_distributed, start_distributed
 from robust_jax.train.experiment import Execution, Experiment, over_seeds
-from robust_jax.train.loop import NonFiniteLossError, Trained, fit, restore
+from robust_jax.train.loop import NonFiniteLossError, Trained, fit, fit_members, restore
 from robust_jax.train.optimisers import AdamW, Sgd
 from robust_jax.train.predictive import TrainedEnsemble, fit_predictor, member_experiments, restore_predictor
 from robust_jax.train.preemption import Preempted
@@ -21,11 +21,13 @@ __all__ = [
     "NonFiniteLossError",
     "Preempted",
     "Sgd",
+    "Snapshots",
     "TrainState",
     "Trained",
     "TrainedEnsemble",
     "WarmRestarts",
     "fit",
+    "fit_members",
     "fit_predictor",
     "make_train_step",
     "member_experiments",

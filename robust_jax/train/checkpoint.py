@@ -23,7 +23,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int):
         self.folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        # Members save at once: with one name for their barriers, several processes would mistake one's for another's.
+        barriers = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.parent.name)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, multiprocessing_options=barriers)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, state: PyTree) -> None:
@@ -35,14 +37,16 @@ class Checkpoints:
         """The last step with a checkpoint, readable or not."""
         return self._manager.latest_step()
 
-    def restore(self, like: PyTree) -> PyTree | None:
+    def restore(self, like: PyTree, *, at_most: int | None = None) -> PyTree | None:
         """The newest checkpoint that can be read, laid out as ``like``; ``None`` where there is none.
 
-        One that is truncated or of another structure is moved to ``damaged/`` beside the folder, with a warning, and
-        the one before it is tried.
+        With ``at_most``, the newest of that step or before. One that is truncated or of another structure is moved to
+        ``damaged/`` beside the folder, with a warning, and the one before it is tried.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         for step in sorted(self._manager.all_steps(), reverse=True):
+            if at_most is not None and step > at_most:
+                continue
             try:
                 return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
             # Damage shows as almost any error, from tensorstore, from JSON or from the file system.
@@ -51,6 +55,12 @@ class Checkpoints:
                 logger.warning("Checkpoint %s cannot be read and is set aside: %s", self.folder / str(step), reason)
                 self._set_aside(step)
         return None
+
+    def drop_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
     def wait(self) -> None:
         """Returns when everything saved is on disk."""

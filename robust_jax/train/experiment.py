@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from robust_jax import config
-from robust_jax.core.checks import check_positive
+from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.objectives import CrossEntropy
 from robust_jax.train.optimisers import Sgd
 from robust_jax.train.schedules import Cosine
 
+MEMBER_MAPS = ("auto", "turn", "map", "vmap", "devices")
+
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a run is carried out. None of this changes its results, so a run may be resumed with other values."""
+    """How a run is carried out. None of this changes its results, so a run may be resumed with other values.
+
+    Results are the same but for rounding: programs of other shapes add in another order.
+    """
 
     steps_per_call: int = 1
     """Training steps per compiled call; more hide dispatch on fast accelerators and compile longer on a CPU."""
@@ -35,11 +40,21 @@ class Execution:
     """Checkpoints kept; older ones are deleted."""
     num_devices: int | None = None
     """Use only the first so many devices; None takes all."""
+    member_map: Literal["auto", "turn", "map", "vmap", "devices"] = "auto"
+    """How the members of an ensemble are trained: each to its end before the next (turn); or all at once, in every step
+    one after the other (map), together as one larger network (vmap), or divided over the devices, each of which has
+    members of its own in place of a part of every batch (devices). Auto does map on a CPU, where one program of all is
+    no faster; elsewhere devices if members divide over several, vmap for small networks, and else map; and turn where
+    that does not fit in memory."""
+    member_memory: float | None = None
+    """Gigabytes (1e9 bytes) on each device that members trained at once may need by the estimate; None takes what the
+    device says it has, and does not limit where it says nothing."""
 
     def __post_init__(self):
+        check_choice("member_map", self.member_map, MEMBER_MAPS)
         for name in ("steps_per_call", "prefetch", "eval_batch_size", "log_every", "keep_checkpoints"):
             check_positive(name, getattr(self, name))
-        for name in ("checkpoint_every", "num_devices"):
+        for name in ("checkpoint_every", "num_devices", "member_memory"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
 
@@ -68,7 +83,7 @@ class Experiment:
     schedule: Any = Cosine()
     """Factor of the learning rate over time."""
     averaging: Any = None
-    """Average of the weights that is evaluated in place of the last ones."""
+    """Average of the weights that is evaluated in place of the last ones; or snapshots, which are members."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Computation type of the network; None leaves the model's own dtype. Parameters are float32."""
     epochs: int = 10

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robust_jax import data, models
 from robust_jax.core.mesh import data_mesh, replicate
+from robust_jax.train.averaging import Snapshots
 from robust_jax.train.checkpoint import Checkpoints
 from robust_jax.train.experiment import Experiment
+from robust_jax.train.members import Members, choose_member_map, make_members
 from robust_jax.train.preemption import Preempted, Preemption
 from robust_jax.train.scalars import ScalarWriter
 from robust_jax.train.state import TrainState, init_state
-from robust_jax.train.step import make_train_step
 from robust_jax.train.validation import make_validation
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,16 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The outcome of training: the network, the variables to evaluate, and the steps taken of all there are."""
+    """The outcome of training: the network, the variables to evaluate, and the steps taken of all there are.
+
+    Where :class:`~robust_jax.train.Snapshots` were taken along the way, they are here as well.
+    """
 
     model: Any
     variables: PyTree
     step: int
     total_steps: int
+    snapshots: tuple[PyTree, ...] = ()
 
     @property
     def predictor(self):
@@ -67,61 +72,142 @@ def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console
         NonFiniteLossError: with the step, and the last checkpoint, from before it.
         Preempted: after SIGTERM, when the state is saved.
     """
-    execution = experiment.execution
-    mesh, source, steps_per_epoch, total_steps, optimiser, state = _prepare(experiment)
+    (trained,) = fit_members([experiment], [workdir], console=console)
+    return trained
+
+
+def fit_members(
+    experiments: Sequence[Experiment], workdirs: Sequence[Path | None], *, console: Console | None = None
+) -> tuple[Trained, ...]:
+    """Trains networks that differ in their seeds alone, together or in turn, as ``execution.member_map`` says.
+
+    Each ends as it would alone, but for rounding, and has its own folder, as it would alone. A run that was killed goes
+    on from the last step that all have saved, to the same bits; members that are further apart than from one save to
+    the next, as when training in turn was interrupted, go on in turn.
+
+    Args:
+        experiments: one for each network.
+        workdirs: of each; or None for all.
+        console: where progress is shown; None shows none.
+
+    Raises:
+        ValueError: as :func:`fit`; or if members do not divide over devices as is asked, or need too much memory.
+        NonFiniteLossError: as :func:`fit`, of whichever network is first.
+        Preempted: as :func:`fit`.
+    """
+    prepared = _prepare(experiments[0])
+    state = _initial_state(experiments[0], prepared)
+    sizes = {"image_shape": prepared.source.image_shape, "num_classes": prepared.source.num_classes}
+    member_map = choose_member_map(experiments[0], len(experiments), state, mesh=prepared.mesh, **sizes)
+    if member_map != "turn" or len(experiments) == 1:
+        states = [state, *(_initial_state(experiment, prepared) for experiment in experiments[1:])]
+        del state
+        with contextlib.ExitStack() as stack:
+            checkpoints = [
+                stack.enter_context(Checkpoints(workdir / CHECKPOINTS, keep=experiment.execution.keep_checkpoints))
+                for experiment, workdir in zip(experiments, workdirs, strict=True)
+                if workdir is not None
+            ]
+            save_every = experiments[0].execution.checkpoint_every or prepared.steps_per_epoch
+            states = _resume(checkpoints, states, furthest_apart=save_every)
+            if states is not None:
+                return _train(experiments, workdirs, prepared, member_map, states, checkpoints, console)
+    return tuple(
+        fit(experiment, workdir, console=console) for experiment, workdir in zip(experiments, workdirs, strict=True)
+    )
+
+
+def _resume(
+    checkpoints: list[Checkpoints], states: list[TrainState], *, furthest_apart: int
+) -> list[TrainState] | None:
+    """The newest states that are saved of the same step; None where members are too far apart for that."""
+    if not checkpoints:
+        return states
+    found = [saved.restore(state) or state for saved, state in zip(checkpoints, states, strict=True)]
+    steps = [int(state.step) for state in found]
+    step = min(steps)
+    if max(steps) - step > furthest_apart:
+        return None
+    for i, saved in enumerate(checkpoints):
+        if steps[i] > step:
+            found[i] = (saved.restore(states[i], at_most=step) if step > 0 else None) or states[i]
+    if any(int(state.step) != step for state in found):
+        return None
+    for saved in checkpoints:
+        saved.drop_after(step)
+    return found
+
+
+def _train(
+    experiments: Sequence[Experiment],
+    workdirs: Sequence[Path | None],
+    prepared: _Prepared,
+    member_map: str,
+    states: list[TrainState],
+    checkpoints: list[Checkpoints],
+    console: Console | None,
+) -> tuple[Trained, ...]:
+    first, execution = experiments[0], experiments[0].execution
+    mesh, source, steps_per_epoch, total_steps, optimiser = prepared
+    network = first.network()
     save_every = execution.checkpoint_every or steps_per_epoch
+    start_step = int(states[0].step)
+    if start_step >= total_steps:
+        return tuple(_trained(network, state, total_steps) for state in states)
 
     with contextlib.ExitStack() as stack:
-        checkpoints = None
-        if workdir is not None:
-            checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=execution.keep_checkpoints)
-            stack.enter_context(checkpoints)
-            state = checkpoints.restore(state) or state
-        start_step = int(state.step)
-        if start_step >= total_steps:
-            return Trained(experiment.network(), state.variables(), start_step, total_steps)
-
         feed = data.train_feed(
             source,
-            batch_size=experiment.batch_size,
-            seed=experiment.seed,
+            batch_size=first.batch_size,
+            seed=first.seed,
             mesh=mesh,
             resident={"auto": "auto", "yes": True, "no": False}[execution.resident],
             num_workers=execution.num_workers,
             prefetch=execution.prefetch,
         )
         stack.callback(feed.close)
+        feeds = [feed.with_seed(experiment.seed) for experiment in experiments]
         sizes = {"steps_per_epoch": steps_per_epoch, "num_classes": source.num_classes}
-        train_steps = make_train_step(experiment, optimiser, feed.fetch, mesh, **sizes)
-        validate = make_validation(experiment, mesh)
-        scalars = stack.enter_context(ScalarWriter(workdir, step=start_step))
+        members = make_members(experiments, member_map, optimiser, feed.fetch, mesh, **sizes)
+        validate = make_validation(first, mesh)
+        scalars = [stack.enter_context(ScalarWriter(workdir, step=start_step)) for workdir in workdirs]
         preemption = stack.enter_context(Preemption())
         show = stack.enter_context(_progress(console, start_step, total_steps))
-        log = _Log(experiment, scalars, show, checkpoints)
+        log = _Log(first, members, scalars, show, checkpoints)
 
         step = start_step
-        for epoch in range(start_step // steps_per_epoch, experiment.epochs):
-            items = feed.epoch(epoch, start_step=step - epoch * steps_per_epoch)
-            for group in _grouped(items, execution.steps_per_call):
-                state, values = train_steps(state, feed.resident, group)
+        together = members.gather(states)
+        # The caller's list as well, so that they are not held twice.
+        states.clear()
+        for epoch in range(start_step // steps_per_epoch, first.epochs):
+            epochs = [one.epoch(epoch, start_step=step - epoch * steps_per_epoch) for one in feeds]
+            for group in _grouped(zip(*epochs, strict=True), execution.steps_per_call):
+                together, values = members.step(together, feed.resident, group)
                 before, step = step, step + len(group)
                 log.add(step, values)
                 if _crosses(before, step, execution.log_every):
-                    log.flush(state)
+                    log.flush(together)
                 stop = preemption.reached(step)
-                if checkpoints is not None and (stop or _crosses(before, step, save_every) or step == total_steps):
-                    log.flush(state)
-                    checkpoints.save(step, state)
+                if checkpoints and (stop or _crosses(before, step, save_every) or step == total_steps):
+                    log.flush(together)
+                    for i, saved in enumerate(checkpoints):
+                        saved.save(step, members.member(together, i))
                 if stop:
-                    if checkpoints is not None:
-                        checkpoints.wait()
+                    for saved in checkpoints:
+                        saved.wait()
                     raise Preempted(step)
-            log.flush(state)
+            log.flush(together)
             if validate is not None:
-                scalars.write(step, validate(state))
-        if checkpoints is not None:
-            checkpoints.wait()
-    return Trained(experiment.network(), state.variables(), step, total_steps)
+                for i, writer in enumerate(scalars):
+                    writer.write(step, validate(members.member(together, i)))
+        for saved in checkpoints:
+            saved.wait()
+    ended = [members.member(together, i) for i in range(len(experiments))]
+    return tuple(_trained(network, state, total_steps) for state in ended)
+
+
+def _trained(network: Any, state: TrainState, total_steps: int) -> Trained:
+    return Trained(network, state.variables(), int(state.step), total_steps, state.snapshots())
 
 
 def restore(experiment: Experiment, workdir: Path) -> Trained:
@@ -130,52 +216,69 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
     Raises:
         FileNotFoundError: where there is none.
     """
-    *_, total_steps, _, state = _prepare(experiment)
+    prepared = _prepare(experiment)
+    state = _initial_state(experiment, prepared)
     with Checkpoints(workdir / CHECKPOINTS, keep=experiment.execution.keep_checkpoints) as checkpoints:
         state = checkpoints.restore(state)
     if state is None:
         raise FileNotFoundError(f"No readable checkpoint in {workdir / CHECKPOINTS}.")
-    return Trained(experiment.network(), state.variables(), int(state.step), total_steps)
+    return _trained(experiment.network(), state, prepared.total_steps)
 
 
 class _Log:
     """Collects the scalars of each step on the device and writes their means now and then."""
 
-    def __init__(self, experiment: Experiment, scalars: ScalarWriter, show, checkpoints: Checkpoints | None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        members: Members,
+        scalars: list[ScalarWriter],
+        show: Callable,
+        checkpoints: list[Checkpoints],
+    ):
         self._batch_size = experiment.batch_size
+        self._members = members
         self._scalars = scalars
         self._show = show
         self._checkpoints = checkpoints
-        self._pending: list[tuple[int, dict]] = []
+        self._pending: list[tuple[int, PyTree]] = []
         self._since = time.perf_counter()
 
-    def add(self, step: int, values: dict) -> None:
+    def add(self, step: int, values: PyTree) -> None:
         self._pending.append((step, values))
 
-    def flush(self, state: TrainState) -> None:
+    def flush(self, states: PyTree) -> None:
         """Writes the means since the last flush; raises if a step in between was not finite."""
         if not self._pending:
             return
-        steps = [step for step, _ in self._pending]
+        last = self._pending[-1][0]
         values = jax.device_get([values for _, values in self._pending])
         self._pending.clear()
-        means = {name: float(np.mean(np.concatenate([v[name] for v in values]))) for name in values[0]}
-        bad_step = int(state.bad_step)
-        if bad_step >= 0:
-            raise NonFiniteLossError(self._explain(bad_step))
+        of_members = [[self._members.scalars(v, i) for v in values] for i in range(len(self._scalars))]
+        means = [
+            {name: float(np.mean(np.concatenate([v[name] for v in own]))) for name in own[0]} for own in of_members
+        ]
+        for i, bad_step in enumerate(self._members.bad_steps(states)):
+            if bad_step >= 0:
+                raise NonFiniteLossError(self._explain(bad_step, i))
         now = time.perf_counter()
-        num_steps = sum(len(v["loss"]) for v in values)
-        means["images_per_second"] = num_steps * self._batch_size / (now - self._since)
+        num_images = sum(len(v["loss"]) for v in of_members[0]) * self._batch_size
+        rate = {"images_per_second": num_images / (now - self._since)}
         self._since = now
-        self._scalars.write(steps[-1], means)
-        self._show(steps[-1], means)
+        for writer, own in zip(self._scalars, means, strict=True):
+            writer.write(last, own | rate)
+        shown = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
+        self._show(last, shown | {"images_per_second": len(means) * rate["images_per_second"]})
 
-    def _explain(self, step: int) -> str:
-        text = f"The loss or its gradient is not finite at step {step}; lower the learning rate or clip the gradient."
-        if self._checkpoints is not None:
-            self._checkpoints.wait()
-            last = self._checkpoints.latest_step()
-            text += f" Last good checkpoint: {'none' if last is None else self._checkpoints.folder / str(last)}."
+    def _explain(self, step: int, i: int) -> str:
+        which = f" of member {i}" if len(self._scalars) > 1 else ""
+        text = f"The loss{which} or its gradient is not finite at step {step}; "
+        text += "lower the learning rate or clip the gradient."
+        if self._checkpoints:
+            saved = self._checkpoints[i]
+            saved.wait()
+            last = saved.latest_step()
+            text += f" Last good checkpoint: {'none' if last is None else saved.folder / str(last)}."
         return text
 
 
@@ -187,11 +290,10 @@ class _Prepared(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     optimiser: optax.GradientTransformation
-    state: TrainState
 
 
 def _prepare(experiment: Experiment) -> _Prepared:
-    """Checks that data, model and devices fit together, and makes the initial state."""
+    """Checks that data, model and devices fit together."""
     mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
     if experiment.batch_size % mesh.size:
         raise ValueError(f"Expected batch_size to divide by the {mesh.size} devices, got {experiment.batch_size}.")
@@ -203,16 +305,26 @@ def _prepare(experiment: Experiment) -> _Prepared:
     if num_outputs != source.num_classes:
         raise ValueError(f"model.num_classes is {num_outputs}, but {source.name} has {source.num_classes} classes.")
     total_steps = experiment.epochs * steps_per_epoch
+    kept = experiment.averaging
+    if isinstance(kept, Snapshots) and kept.keep * kept.period_steps(steps_per_epoch) > total_steps:
+        raise ValueError(
+            f"Expected epochs for {kept.keep} cycles of {kept.period_epochs:g} epochs to take snapshots of, "
+            f"got epochs={experiment.epochs}."
+        )
     optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
+    return _Prepared(mesh, source, steps_per_epoch, total_steps, optimiser)
+
+
+def _initial_state(experiment: Experiment, prepared: _Prepared) -> TrainState:
     state = init_state(
         experiment.network(),
-        optimiser,
+        prepared.optimiser,
         seed=experiment.seed,
-        image_shape=source.image_shape,
-        averaged=experiment.averaging is not None,
+        image_shape=prepared.source.image_shape,
+        averaging=experiment.averaging,
         weights=experiment.initial,
     )
-    return _Prepared(mesh, source, steps_per_epoch, total_steps, optimiser, replicate(state, mesh))
+    return replicate(state, prepared.mesh)
 
 
 def _grouped(items: Iterator[PyTree], size: int) -> Iterator[tuple[PyTree, ...]]:

@@ -1,9 +1,10 @@
-"""From an experiment to one predictor: its members trained one after the other, and the posterior of each."""
+"""From an experiment to one predictor: its members trained, together or in turn, and the posterior of each."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from robust_jax import data, posteriors
 from robust_jax.core.keys import named_key
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train.experiment import Experiment
-from robust_jax.train.loop import Trained, fit, restore
+from robust_jax.train.loop import Trained, fit_members, restore
 from robust_jax.types import Evaluation
 
 
@@ -26,7 +27,7 @@ class TrainedEnsemble:
     predictor: Partial
     """The logits function."""
     members: tuple[Trained, ...]
-    """Each network."""
+    """Each network; in place of one, its snapshots where it has any."""
 
     @property
     def step(self) -> int:
@@ -53,7 +54,7 @@ def member_experiments(experiment: Experiment) -> list[Experiment]:
 def fit_predictor(
     experiment: Experiment, workdir: Path | None = None, *, console: Console | None = None
 ) -> TrainedEnsemble:
-    """Trains every member and fits the posterior.
+    """Trains every member, together or in turn as ``execution.member_map`` says, and fits the posterior.
 
     Args:
         experiment: what to train.
@@ -65,7 +66,7 @@ def fit_predictor(
         ValueError: if the posterior is fitted to held-out examples and the data hold none out.
         As :func:`~robust_jax.train.fit` and the posterior do.
     """
-    return _predictor(experiment, workdir, lambda member, folder: fit(member, folder, console=console))
+    return _predictor(experiment, workdir, partial(fit_members, console=console))
 
 
 def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
@@ -74,28 +75,37 @@ def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
     Raises:
         FileNotFoundError: where a member has none.
     """
-    return _predictor(experiment, workdir, restore)
+    return _predictor(experiment, workdir, lambda members, folders: map(restore, members, folders))
 
 
 def _predictor(
-    experiment: Experiment, workdir: Path | None, train_one: Callable[[Experiment, Path | None], Trained]
+    experiment: Experiment,
+    workdir: Path | None,
+    train: Callable[[list[Experiment], list[Path | None]], Iterable[Trained]],
 ) -> TrainedEnsemble:
     # Before hours are spent on training: it raises where nothing is held out for a posterior that wants it.
     source = None if experiment.posterior is None else experiment.data.load(fit_split(experiment.posterior))
     several = experiment.members > 1
     folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
-    members = tuple(map(train_one, member_experiments(experiment), folders))
+    trained = train(member_experiments(experiment), folders)
+    members = tuple(member for one in trained for member in _snapshots(one))
     predictors = [member.predictor for member in members]
     if source is not None:
         examples = _as_they_are(experiment, source)
         predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
-    together = posteriors.ensemble(predictors).logits_fn() if several else predictors[0]
+    together = posteriors.ensemble(predictors).logits_fn() if len(members) > 1 else predictors[0]
     return TrainedEnsemble(together, members)
 
 
 def fit_split(posterior: Any) -> str:
     """Which examples a posterior is fitted to: ``train``, or what its class calls ``fit_split``."""
     return getattr(posterior, "fit_split", "train")
+
+
+def _snapshots(trained: Trained) -> tuple[Trained, ...]:
+    """Each as a network of its own, where there are any."""
+    taken = [dataclasses.replace(trained, variables=variables, snapshots=()) for variables in trained.snapshots]
+    return tuple(taken) or (trained,)
 
 
 def _as_they_are(experiment: Experiment, source: data.Source) -> Evaluation:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from robust_jax import models
 from robust_jax.core.keys import named_key
+from robust_jax.train.averaging import Taken
 
 
 class TrainState(NamedTuple):
@@ -25,8 +26,19 @@ class TrainState(NamedTuple):
 
     def variables(self) -> dict[str, PyTree]:
         """What to evaluate: the averaged weights where there is an average, else the last ones."""
-        params, model_state = self.average if self.average is not None else (self.params, self.model_state)
+        averaged = self.average is not None and not isinstance(self.average, Taken)
+        params, model_state = self.average if averaged else (self.params, self.model_state)
         return {"params": params, **model_state}
+
+    def snapshots(self) -> tuple[dict[str, PyTree], ...]:
+        """Those that were kept along training, the oldest first; none where none are asked for."""
+        if not isinstance(self.average, Taken):
+            return ()
+        params, model_state = self.average.values
+        stacked = {"params": params, **model_state}
+        room = len(jax.tree.leaves(params)[0])
+        newest = range(room - min(int(self.average.count), room), room)
+        return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in newest)
 
 
 def init_state(
@@ -35,7 +47,7 @@ def init_state(
     *,
     seed: int,
     image_shape: tuple[int, int, int],
-    averaged: bool = False,
+    averaging: Any = None,
     weights: str | None = None,
 ) -> TrainState:
     """The state before the first step; the same for the same seed, or file of weights, on any devices."""
@@ -48,7 +60,6 @@ def init_state(
         params=params,
         model_state=model_state,
         opt_state=jax.jit(optimiser.init)(params),
-        # Copied, since donated buffers must not be shared.
-        average=jax.tree.map(jnp.copy, (params, model_state)) if averaged else None,
+        average=None if averaging is None else averaging.init((params, model_state)),
         bad_step=jnp.full((), -1, jnp.int32),
     )

@@ -19,7 +19,7 @@ from robust_jax.core.mesh import replicated
 from robust_jax.objectives import smooth_labels
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.state import TrainState
-from robust_jax.types import Batch
+from robust_jax.types import Batch, PRNGKey
 
 Scalars = Mapping[str, Float[Array, "steps"]]
 
@@ -32,27 +32,48 @@ def make_train_step(
     *,
     steps_per_epoch: int,
     num_classes: int,
-) -> Callable[[TrainState, PyTree, tuple[PyTree, ...]], tuple[TrainState, Scalars]]:
-    """Several training steps as one compiled program: ``state, scalars = step(state, resident, items)``.
+) -> Callable[[PRNGKey, TrainState, PyTree, tuple[PyTree, ...]], tuple[TrainState, Scalars]]:
+    """Several training steps as one compiled program: ``state, scalars = step(key, state, resident, items)``.
 
     Args:
-        experiment: what to train.
+        experiment: what to train; its seed is not read, so that one program serves all.
         optimiser: the gradient transformation, made from the experiment's.
         fetch: ``fetch(resident, item) -> Batch``, part of the program.
         mesh: the devices. The state is replicated over them and the batch split; gradients and batch statistics are
             over the whole batch.
         steps_per_epoch: says which epoch a step belongs to; the augmentation of an example is a function of
-            (seed, epoch, id).
+            (key, epoch, id).
         num_classes: of the labels, which mixers take as probabilities.
 
     Returns:
-        The step; ``state`` is donated. ``scalars`` holds a value per step. A step whose loss or gradient is not
-        finite changes nothing but ``bad_step``, and later ones nothing at all.
+        The step; ``key`` is that of the seed, and ``state`` is donated. ``scalars`` holds a value per step. A step
+        whose loss or gradient is not finite changes nothing but ``bad_step``, and later ones nothing at all.
     """
-    model = experiment.network()
-    root = jax.random.key(experiment.seed)
+    train_step = make_single_step(
+        experiment, optimiser, fetch, steps_per_epoch=steps_per_epoch, num_classes=num_classes
+    )
 
-    def train_step(resident: PyTree, state: TrainState, item: PyTree) -> tuple[TrainState, dict[str, Array]]:
+    @partial(jax.jit, donate_argnums=1, out_shardings=replicated(mesh))
+    def train_steps(key, state, resident, items):
+        # Known to what is computed for one example after the other, see core.loops.one_by_one.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return scan_steps(partial(train_step, key, resident), state, items)
+
+    return train_steps
+
+
+def make_single_step(
+    experiment: Experiment,
+    optimiser: optax.GradientTransformation,
+    fetch: Callable[[PyTree, PyTree], Batch],
+    *,
+    steps_per_epoch: int,
+    num_classes: int,
+) -> Callable[[PRNGKey, PyTree, TrainState, PyTree], tuple[TrainState, dict[str, Array]]]:
+    """One step of :func:`make_train_step`, not compiled: ``state, scalars = step(key, resident, state, item)``."""
+    model = experiment.network()
+
+    def train_step(root: PRNGKey, resident: PyTree, state: TrainState, item: PyTree):
         batch = _augmented(experiment, root, fetch(resident, item), state.step, steps_per_epoch, num_classes)
         forward = models.forward_fn(model, state.model_state)
         key = jax.random.fold_in(named_key(root, "objective"), state.step)
@@ -66,7 +87,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if experiment.averaging is not None:
-            average = experiment.averaging(average, (params, aux.model_state), state.step)
+            value = (params, aux.model_state)
+            average = experiment.averaging(average, value, state.step, steps_per_epoch=steps_per_epoch)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         state = _keep_if(
             finite & (state.bad_step < 0),
@@ -75,13 +97,7 @@ def make_train_step(
         )
         return state, {"loss": loss, "grad_norm": grad_norm, **aux.scalars}
 
-    @partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
-    def train_steps(state, resident, items):
-        # Known to what is computed for one example after the other, see core.loops.one_by_one.
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return scan_steps(partial(train_step, resident), state, items)
-
-    return train_steps
+    return train_step
 
 
 def _augmented(
