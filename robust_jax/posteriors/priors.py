@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -138,17 +139,21 @@ def independent(family: Any, params: PyTree, scale: float) -> FittedPrior:
     return FittedPrior(jax.tree.map(lambda _: jnp.float32(scale), params), family)
 
 
+# Eigenvectors are orthogonal to each other in full precision only.
+_precise = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
 def _scaled(unit: Array, scale: Array | Axes) -> Array:
     if not isinstance(scale, Axes):
         return scale * unit
     rows = jnp.sqrt(scale.values)[:, None] * _as_rows(unit)
-    return (scale.vectors @ rows).reshape(unit.shape)
+    return _precise(scale.vectors, rows).reshape(unit.shape)
 
 
 def _unscaled(weights: Array, scale: Array | Axes) -> Array:
     if not isinstance(scale, Axes):
         return weights / scale
-    rows = scale.vectors.T @ _as_rows(weights)
+    rows = _precise(scale.vectors.T, _as_rows(weights))
     return (rows / jnp.sqrt(scale.values)[:, None]).reshape(weights.shape)
 
 
