@@ -28,6 +28,8 @@ precise = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 """Sums of products in full single precision on every device."""
 
 
+CPU_BYTES = 2**25
+"""What is computed at once on a CPU, whatever memory there is: near what its caches hold (measured)."""
 SPARSE = 8
 """Of a block of which fewer than one weight in so many is asked for, only these derivatives are computed."""
 
@@ -182,44 +184,43 @@ def derivatives(
     return logits, found
 
 
-def jacobian(given: Derivatives) -> Float[Array, "b c i o"]:
-    """Derivatives in the matrix."""
+def jacobian(given: Derivatives) -> Float[Array, "b c n"]:
+    """Derivatives in the matrix, one column of it after the other: in this order nothing is transposed."""
     if given.reads is None:
-        return given.pulls
-    num_sums, outputs = given.pulls.shape[1], given.pulls.shape[-1]
+        return given.pulls[:, :, 0]
+    size, num_sums, positions, outputs = given.pulls.shape
     # One product of matrices for each example.
-    pulls = jnp.swapaxes(given.pulls, 1, 2).reshape(len(given.pulls), -1, num_sums * outputs)
-    found = precise("bpi,bpq->biq", given.reads, pulls)
-    return jnp.swapaxes(found.reshape(*found.shape[:2], num_sums, outputs), 1, 2)
+    pulls = jnp.swapaxes(given.pulls, 1, 2).reshape(size, positions, num_sums * outputs)
+    return precise("bpq,bpi->bqi", pulls, given.reads).reshape(size, num_sums, -1)
 
 
 def jacobian_at(given: Derivatives, places: Int[Array, "s"]) -> Float[Array, "b c s"]:
     """Derivatives in some entries of the matrix, by their places in it as one row."""
+    num_rows = 1 if given.reads is None else given.reads.shape[-1]
     num_columns = given.pulls.shape[-1]
-    size = num_columns * (1 if given.reads is None else given.reads.shape[-1])
-    if given.reads is None or len(places) * SPARSE > size:
-        matrix = jacobian(given)
-        return matrix.reshape(*matrix.shape[:2], -1)[:, :, places]
-    reads, pulls = given.reads[:, :, places // num_columns], given.pulls[..., places % num_columns]
-    return jnp.sum(reads[:, None] * pulls, axis=2)
+    row, column = places // num_columns, places % num_columns
+    if given.reads is None or len(places) * SPARSE > num_rows * num_columns:
+        return jacobian(given)[:, :, column * num_rows + row]
+    return jnp.sum(given.reads[:, None, :, row] * given.pulls[..., column], axis=2)
 
 
 def sum_of_squares(given: Derivatives) -> Matrix:
     """Of the derivatives in the matrix, over examples and sums of logits."""
     if given.factored:
         return precise("bi,bo->io", given.reads[:, 0] ** 2, jnp.sum(given.pulls[:, :, 0] ** 2, axis=1))
-    return jnp.sum(jacobian(given) ** 2, axis=(0, 1))
+    return jnp.sum(jacobian(given) ** 2, axis=(0, 1)).reshape(given.pulls.shape[-1], -1).T
 
 
 def weighted_products(given: Derivatives, weights: Float[Array, "..."]) -> Float[Array, "b c c"]:
-    """Inner products of derivatives in the matrix, with a weight for each entry; ``weights`` broadcasts to it."""
+    """Inner products of derivatives in the matrix, with a positive weight for each entry; they broadcast to it."""
+    num_rows = 1 if given.reads is None else given.reads.shape[-1]
+    weights = jnp.broadcast_to(weights, (num_rows, given.pulls.shape[-1]))
     if given.factored:
         # Over rows first: what remains has a number for each output.
-        rows = jnp.broadcast_to(weights, (given.reads.shape[-1], given.pulls.shape[-1]))
-        of_each = precise("bi,io->bo", given.reads[:, 0] ** 2, rows)
+        of_each = precise("bi,io->bo", given.reads[:, 0] ** 2, weights)
         return precise("bco,bdo->bcd", given.pulls[:, :, 0] * of_each[:, None], given.pulls[:, :, 0])
-    matrix = jacobian(given)
-    return precise("bcio,bdio->bcd", matrix * jnp.broadcast_to(weights, matrix.shape[2:])[None, None], matrix)
+    scaled = jacobian(given) * jnp.sqrt(weights.T.reshape(-1))[None, None]
+    return precise("bcn,bdn->bcd", scaled, scaled)
 
 
 def _bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
@@ -249,7 +250,7 @@ def chunk_size(blocks: tuple[Block, ...], num_sums: int, byte_budget: int) -> in
             f"Expected a byte_budget that holds the derivatives of one example, about {needed:,} bytes, got "
             f"byte_budget={byte_budget:,}."
         )
-    return byte_budget // needed
+    return max(min(byte_budget, CPU_BYTES if jax.default_backend() == "cpu" else byte_budget) // needed, 1)
 
 
 def _leaf(params: PyTree, path: Path) -> Array:

@@ -180,7 +180,8 @@ class LowRank(NamedTuple):
                 rows = precise("bi,ior->bor", own.reads[:, 0], self.vectors[block.name])
                 along = along + precise("bco,bor->bcr", own.pulls[:, :, 0], rows)
             else:
-                along = along + precise("bcio,ior->bcr", jacobian(own), self.vectors[block.name])
+                columns = jnp.swapaxes(self.vectors[block.name], 0, 1).reshape(block.size, -1)
+                along = along + precise("bcn,nr->bcr", jacobian(own), columns)
         return (total - precise("bcr,r,bdr->bcd", along, self.values / (self.values + precisions), along)) / precisions
 
     def log_det_ratio(self, blocks: Blocks, precisions: Precisions) -> Float[Array, ""]:
