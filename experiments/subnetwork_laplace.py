@@ -60,7 +60,7 @@ def small() -> dict[str, train.Experiment]:
     """MNIST in 4,000 digits, on two cores."""
     return runs(
         1000,
-        data=data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_train=4000, num_test=500),
+        data=data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_train=4000, num_test=300),
         model=models.ResNet(stage_sizes=(1, 1, 1), width=16, stem="patch"),
         augmentation=augmentations.RandomCrop(),
         optimiser=train.Sgd(learning_rate=0.1, weight_decay=5e-4, nesterov=True),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -49,14 +50,27 @@ class LinearLayer(NamedTuple):
         return values.reshape(*values.shape[:2], -1, self.num_outputs)
 
 
-def linear_layers(model: nn.Module, variables: PyTree, image_shape: tuple[int, int, int]) -> tuple[LinearLayer, ...]:
-    """The dense layers and convolutions of a network that run once for an image, in the order in which they run.
+def linear_layers(
+    model: nn.Module, variables: PyTree, image_shape: tuple[int, int, int]
+) -> tuple[tuple[LinearLayer, ...], int]:
+    """The dense layers and convolutions of a network that run once for an image, and the number of its logits.
 
-    Other parameters, such as those of norms, positions, grouped convolutions and shared layers, are in none of them.
+    Layers are in the order in which they run. Other parameters, such as those of norms, positions, grouped convolutions
+    and shared layers, are in none of them.
 
     Raises:
         ValueError: if a batch norm is in training mode, whose outputs depend on the whole batch; it is named.
     """
+    leaves, treedef = jax.tree.flatten(variables)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return _linear_layers(model, treedef, shapes, image_shape)
+
+
+# Traced once for a network: it takes longer than all else that a last layer needs.
+@functools.lru_cache
+def _linear_layers(
+    model: nn.Module, treedef: Any, shapes: tuple[jax.ShapeDtypeStruct, ...], image_shape: tuple[int, int, int]
+) -> tuple[tuple[LinearLayer, ...], int]:
     found: list[LinearLayer] = []
 
     def note(call, args, kwargs, context):
@@ -69,9 +83,10 @@ def linear_layers(model: nn.Module, variables: PyTree, image_shape: tuple[int, i
         return outputs
 
     with nn.intercept_methods(note):
-        jax.eval_shape(lambda v: model.apply(v, jnp.zeros((1, *image_shape)), train=False), variables)
+        run = lambda variables: model.apply(variables, jnp.zeros((1, *image_shape)), train=False).logits  # noqa: E731
+        logits = jax.eval_shape(run, jax.tree.unflatten(treedef, shapes))
     paths = [layer.path for layer in found]
-    return tuple(layer for layer in found if paths.count(layer.path) == 1)
+    return tuple(layer for layer in found if paths.count(layer.path) == 1), logits.shape[-1]
 
 
 def apply_tapped(

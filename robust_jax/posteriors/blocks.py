@@ -95,7 +95,7 @@ def network_blocks(
         for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]
     }
     blocks, taken = [], set()
-    for layer in linear_layers(model, variables, image_shape):
+    for layer in linear_layers(model, variables, image_shape)[0]:
         kernel, bias = (*layer.path, "kernel"), (*layer.path, "bias")
         paths = (kernel, bias) if bias in leaves else (kernel,)
         rows = (layer.num_reads, 1)
@@ -238,8 +238,8 @@ def _bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
     return 4 * (held + largest)
 
 
-def chunk_size(blocks: tuple[Block, ...], num_sums: int, byte_budget: int) -> int:
-    """Examples at once.
+def chunk_size(blocks: tuple[Block, ...], num_sums: int, batch_size: int, byte_budget: int) -> int:
+    """Examples at once, so that a batch is in parts of about one size.
 
     Raises:
         ValueError: if there is not memory enough for one.
@@ -250,7 +250,9 @@ def chunk_size(blocks: tuple[Block, ...], num_sums: int, byte_budget: int) -> in
             f"Expected a byte_budget that holds the derivatives of one example, about {needed:,} bytes, got "
             f"byte_budget={byte_budget:,}."
         )
-    return max(min(byte_budget, CPU_BYTES if jax.default_backend() == "cpu" else byte_budget) // needed, 1)
+    at_once = min(byte_budget, CPU_BYTES) if jax.default_backend() == "cpu" else byte_budget
+    num_parts = -(-batch_size // max(at_once // needed, 1))
+    return -(-batch_size // num_parts)
 
 
 def _leaf(params: PyTree, path: Path) -> Array:

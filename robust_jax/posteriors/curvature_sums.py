@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.models import predictor
+from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
     Block,
@@ -78,17 +79,20 @@ def curvature_sums(
     total, chunk = None, None
     for batch in batches:
         if chunk is None:
-            num_classes = jax.eval_shape(predictor(loss.model, variables), batch.image[:1]).shape[-1]
+            num_classes = linear_layers(loss.model, variables, batch.image.shape[1:])[1]
             num_sums = num_classes if loss.fisher == "ggn" else 1
-            chunk = min(chunk_size(loss.blocks, num_sums, byte_budget), len(batch.image))
+            chunk = chunk_size(loss.blocks, num_sums, len(batch.image), byte_budget)
         for part in _parts(batch, chunk):
             sums = _sums(loss, kind, variables, chosen, part)
-            total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+            total = sums if total is None else _add(total, sums)
     if total is None or not total[1] > 0:
         raise ValueError("Expected data to fit, got none.")
-    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(total)):
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(total))):
         raise ValueError("The curvature is not finite: the network's outputs overflow.")
     return total[0], float(total[1]), total[2]
+
+
+_add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

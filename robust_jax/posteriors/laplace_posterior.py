@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.models import predictor
+from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors.blocks import Block, block_values, chunk_size, derivatives, with_values
 from robust_jax.posteriors.curvatures import Curvature, Full, Precisions, precision_of
 from robust_jax.posteriors.ensemble import Ensemble
@@ -106,8 +106,8 @@ class LaplacePosterior:
             images: in [0, 1].
             precisions: prior precisions in place of the posterior's own; covariances get an axis of them first.
         """
-        num_classes = jax.eval_shape(predictor(self.model, self.variables), images[:1]).shape[-1]
-        chunk = chunk_size(self.blocks, num_classes, self.byte_budget)
+        num_classes = linear_layers(self.model, self.variables, images.shape[1:])[1]
+        chunk = chunk_size(self.blocks, num_classes, len(images), self.byte_budget)
         identity = lambda logits: jnp.broadcast_to(jnp.eye(num_classes)[None], (len(logits), num_classes, num_classes))  # noqa: E731
 
         def some(images: Images) -> tuple[Logits, Covariances]:
