@@ -405,6 +405,11 @@ def test_bridge_inverts_the_map_from_dirichlet_to_normal_distributions():
         (lambda n: Laplace("all", "full", byte_budget=2_000_000).fit(None, *n), "full curvature of 4"),
         (lambda n: Laplace("all", "diag", byte_budget=1000).fit(None, *n), "derivatives of one example"),
         (lambda n: Laplace("last_layer", "low_rank").fit(None, *n), "got rank=32"),
+        (
+            lambda n: Laplace("all", "low_rank").fit(None, *n[:2], [n[2][0]._replace(mask=jnp.zeros(12, bool))]),
+            "Expected data",
+        ),
+        (lambda n: Laplace(RandomWeights(5), "full").fit(None, *n), "Expected a key"),
         (lambda n: Laplace().fit(None, *n).logits_fn(link="mean"), "link"),
         (lambda n: Laplace().fit(None, *n).logits_fn(link="monte_carlo"), "Expected a key"),
         (lambda n: Laplace().fit(None, *n).validated([]), "Expected held-out data"),

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import nearest
 from robust_jax.models import LinearLayer, apply_tapped, linear_layers
-from robust_jax.types import Images
+from robust_jax.types import Image, Images
 
 Path = tuple[str, ...]
 Matrix = Float[Array, "i o"]
@@ -151,13 +151,25 @@ def derivatives(
     blocks: tuple[Block, ...],
     variables: PyTree,
     images: Images,
-    roots_fn: Callable[[Float[Array, "b k"]], Float[Array, "b c k"]],
+    sums_fn: Callable[..., Float[Array, "c k"]],
+    *given: PyTree,
 ) -> tuple[Float[Array, "b k"], dict[str, Derivatives]]:
-    """The logits, and by each block the derivatives of the sums of logits that ``roots_fn`` weighs them for."""
+    """The logits, and by each block the derivatives of weighted sums of them.
+
+    Args:
+        model: the network.
+        blocks: some of its weights.
+        variables: its variables.
+        images: in [0, 1].
+        sums_fn: from the logits of one image, and what is given of it, to the weights of its sums.
+        given: trees of arrays with a row for each image.
+    """
     layers = {block.layer.path: block.layer for block in blocks if block.layer is not None}
+    # One image's own, so that derivatives are of each image.
+    shifts = {path: jnp.zeros((1, *layer.output_shape)) for path, layer in layers.items()}
     own = {block.paths[0]: _leaf(variables["params"], block.paths[0]) for block in blocks if block.layer is None}
 
-    def one(shifts: Mapping[Path, Array], own: Mapping[Path, Array], image: Array):
+    def forward(image: Image, shifts: Mapping[Path, Array], own: Mapping[Path, Array]):
         params = variables["params"]
         for path, leaf in own.items():
             params = _with_leaf(params, path, leaf)
@@ -166,13 +178,12 @@ def derivatives(
         output, inputs = apply_tapped(model, {**variables, "params": params}, image, shifts)
         return output.logits[0], {path: value[0] for path, value in inputs.items()}
 
-    size = len(images)
-    # An example's own shifts and parameters, so that derivatives are of each example.
-    shifts = {path: jnp.zeros((size, 1, *layer.output_shape)) for path, layer in layers.items()}
-    own = {path: jnp.broadcast_to(leaf, (size, *leaf.shape)) for path, leaf in own.items()}
-    logits, pull, inputs = jax.vjp(lambda s, o: jax.vmap(one)(s, o, images), shifts, own, has_aux=True)
-    pulled_shifts, pulled_own = jax.vmap(pull, in_axes=1, out_axes=1)(roots_fn(logits))
+    # Sums within images, not images within sums: convolutions of both then stay divided over devices by images.
+    def one(image: Image, *given: PyTree):
+        logits, pull, inputs = jax.vjp(partial(forward, image), shifts, own, has_aux=True)
+        return logits, jax.vmap(pull)(sums_fn(logits, *given)), inputs
 
+    logits, (pulled_shifts, pulled_own), inputs = jax.vmap(one)(images, *given)
     found = {}
     for block in blocks:
         if block.layer is None:
@@ -186,9 +197,9 @@ def derivatives(
 
 def jacobian(given: Derivatives) -> Float[Array, "b c n"]:
     """Derivatives in the matrix, one column of it after the other: in this order nothing is transposed."""
+    size, num_sums, positions, outputs = given.pulls.shape
     if given.reads is None:
         return given.pulls[:, :, 0]
-    size, num_sums, positions, outputs = given.pulls.shape
     # One product of matrices for each example.
     pulls = jnp.swapaxes(given.pulls, 1, 2).reshape(size, positions, num_sums * outputs)
     return precise("bpq,bpi->bqi", pulls, given.reads).reshape(size, num_sums, -1)
@@ -204,11 +215,21 @@ def jacobian_at(given: Derivatives, places: Int[Array, "s"]) -> Float[Array, "b 
     return jnp.sum(given.reads[:, None, :, row] * given.pulls[..., column], axis=2)
 
 
+def products_with(given: Derivatives, vectors: Float[Array, "i o r"]) -> Float[Array, "b c r"]:
+    """Inner products of derivatives in the matrix with some matrices."""
+    if given.factored:
+        return precise("bco,bor->bcr", given.pulls[:, :, 0], precise("bi,ior->bor", given.reads[:, 0], vectors))
+    return precise("bcn,nr->bcr", jacobian(given), jnp.swapaxes(vectors, 0, 1).reshape(-1, vectors.shape[-1]))
+
+
 def sum_of_squares(given: Derivatives) -> Matrix:
     """Of the derivatives in the matrix, over examples and sums of logits."""
     if given.factored:
         return precise("bi,bo->io", given.reads[:, 0] ** 2, jnp.sum(given.pulls[:, :, 0] ** 2, axis=1))
-    return jnp.sum(jacobian(given) ** 2, axis=(0, 1)).reshape(given.pulls.shape[-1], -1).T
+    matrix = jacobian(given)
+    # Sums over leading axes are slow on a CPU; these additions are one loop, and the rest a product.
+    of_each = sum(matrix[:, i] ** 2 for i in range(matrix.shape[1]))
+    return precise("b,bn->n", jnp.ones(len(of_each)), of_each).reshape(given.pulls.shape[-1], -1).T
 
 
 def weighted_products(given: Derivatives, weights: Float[Array, "..."]) -> Float[Array, "b c c"]:
@@ -239,7 +260,7 @@ def _bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
 
 
 def chunk_size(blocks: tuple[Block, ...], num_sums: int, batch_size: int, byte_budget: int) -> int:
-    """Examples at once, so that a batch is in parts of about one size.
+    """Examples at once, over all devices, so that a batch is in parts of about one size.
 
     Raises:
         ValueError: if there is not memory enough for one.
@@ -251,8 +272,13 @@ def chunk_size(blocks: tuple[Block, ...], num_sums: int, batch_size: int, byte_b
             f"byte_budget={byte_budget:,}."
         )
     at_once = min(byte_budget, CPU_BYTES) if jax.default_backend() == "cpu" else byte_budget
-    num_parts = -(-batch_size // max(at_once // needed, 1))
-    return -(-batch_size // num_parts)
+    num_devices = jax.device_count()
+    num_parts = _up(batch_size, max(at_once // needed, 1) * num_devices)
+    return min(_up(_up(batch_size, num_parts), num_devices) * num_devices, batch_size)
+
+
+def _up(number: int, divisor: int) -> int:
+    return -(-number // divisor)
 
 
 def _leaf(params: PyTree, path: Path) -> Array:

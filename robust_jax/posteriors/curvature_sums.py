@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from robust_jax.core.mesh import split_beside
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
@@ -99,8 +100,11 @@ _add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
 def _sums(
     loss: Loss, kind: str, variables: PyTree, chosen: Mapping[str, Array], batch: Batch
 ) -> tuple[PyTree, Float[Array, ""], Float[Array, ""]]:
-    roots_fn = partial(loss.roots, batch=batch)
-    logits, given = derivatives(loss.model, loss.blocks, variables, batch.image, roots_fn)
+
+    def roots(logits: Float[Array, "k"], own: Batch) -> Float[Array, "c k"]:
+        return loss.roots(logits[None], jax.tree.map(lambda leaf: leaf[None], own))[0]
+
+    logits, given = derivatives(loss.model, loss.blocks, variables, batch.image, roots, batch)
     weights = batch.mask.astype(jnp.float32)
     if kind == "diag":
         found = curvatures.diag_sums(loss.blocks, given)
@@ -133,16 +137,13 @@ def log_likelihood(loss: Loss, variables: PyTree, batch: Batch) -> Float[Array, 
 
 
 def _parts(batch: Batch, chunk: int) -> Iterator[Batch]:
-    """Parts of one size, the last filled up with examples that do not count."""
-    size = len(batch.image)
-    if chunk >= size:
-        yield batch
-        return
-    for start in range(0, size, chunk):
-        part = jax.tree.map(lambda leaf, start=start: leaf[start : start + chunk], batch)
+    """Parts of one size, filled up with examples that do not count, and each split over devices as the batch is."""
+    num_parts = -(-len(batch.image) // chunk)
+    for i in range(num_parts):
+        part = jax.tree.map(lambda leaf, i=i: leaf[i::num_parts], batch) if num_parts > 1 else batch
         missing = chunk - len(part.image)
         if missing:
             part = jax.tree.map(
                 lambda leaf, missing=missing: jnp.pad(leaf, ((0, missing), *((0, 0),) * (leaf.ndim - 1))), part
             )
-        yield part
+        yield split_beside(part, batch.image) if num_parts > 1 else part

@@ -18,9 +18,9 @@ from robust_jax.posteriors.blocks import (
     Block,
     Derivatives,
     Matrix,
-    jacobian,
     jacobian_at,
     precise,
+    products_with,
     sum_of_squares,
     weighted_products,
 )
@@ -123,10 +123,13 @@ class Full(NamedTuple):
 
     def covariances(self, blocks: Blocks, given: Given, precisions: Precisions) -> Float[Array, "b k k"]:
         """Of logits, by their derivatives."""
-        own = chosen_jacobian(blocks, self.chosen, given)
         if not isinstance(precisions, Mapping):
-            turned = precise("bks,st->bkt", own, self.vectors)
+            if _is_whole_factored_block(blocks, self.chosen, given):
+                turned = products_with(given[blocks[0].name], self.vectors.reshape(*blocks[0].shape, -1))
+            else:
+                turned = precise("bks,st->bkt", chosen_jacobian(blocks, self.chosen, given), self.vectors)
             return precise("bkt,t,blt->bkl", turned, 1 / (self.values + precisions), turned)
+        own = chosen_jacobian(blocks, self.chosen, given)
         root = jnp.linalg.cholesky(self._precision(blocks, precisions))
         turned = jax.scipy.linalg.solve_triangular(root, own.reshape(-1, own.shape[-1]).T, lower=True)
         turned = turned.T.reshape(own.shape)
@@ -176,12 +179,7 @@ class LowRank(NamedTuple):
         for block in blocks:
             own = given[block.name]
             total = total + weighted_products(own, jnp.ones((1, 1)))
-            if own.factored:
-                rows = precise("bi,ior->bor", own.reads[:, 0], self.vectors[block.name])
-                along = along + precise("bco,bor->bcr", own.pulls[:, :, 0], rows)
-            else:
-                columns = jnp.swapaxes(self.vectors[block.name], 0, 1).reshape(block.size, -1)
-                along = along + precise("bcn,nr->bcr", jacobian(own), columns)
+            along = along + products_with(own, self.vectors[block.name])
         return (total - precise("bcr,r,bdr->bcd", along, self.values / (self.values + precisions), along)) / precisions
 
     def log_det_ratio(self, blocks: Blocks, precisions: Precisions) -> Float[Array, ""]:
@@ -233,7 +231,14 @@ def kron_sums(blocks: Blocks, given: Given, weights: Float[Array, "b"]) -> dict[
 
 def full_sums(blocks: Blocks, chosen: Mapping[str, Int[Array, "..."]], given: Given) -> Float[Array, "s s"]:
     """What :class:`Full` adds up over examples."""
-    return _gram(chosen_jacobian(blocks, chosen, given))
+    if not _is_whole_factored_block(blocks, chosen, given):
+        return _gram(chosen_jacobian(blocks, chosen, given))
+    # As of a last layer: the sum over examples of Kronecker products, one product of two matrices.
+    own = given[blocks[0].name]
+    of_outputs = precise("bco,bcq->boq", own.pulls[:, :, 0], own.pulls[:, :, 0])
+    of_reads = precise("bi,bj->bij", own.reads[:, 0], own.reads[:, 0])
+    size = blocks[0].size
+    return precise("bij,boq->iojq", of_reads, of_outputs).reshape(size, size)
 
 
 def kron_curvature(blocks: Blocks, sums: Mapping[str, Matrix | tuple[Matrix, Matrix]], count: float) -> Kron:
@@ -284,6 +289,12 @@ def low_rank_curvature(
             for block, part in zip(blocks, parts, strict=True)
         },
     )
+
+
+def _is_whole_factored_block(blocks: Blocks, chosen: Mapping[str, Int[Array, "..."]], given: Given) -> bool:
+    if len(blocks) != 1:
+        return False
+    return given[blocks[0].name].factored and len(chosen[blocks[0].name]) == blocks[0].size
 
 
 def _gram(rows: Float[Array, "... n"]) -> Float[Array, "n n"]:

@@ -210,8 +210,12 @@ class Laplace:
             products = [ggn_product(loss, variables, vector, batch) for batch in batches]
             return jax.tree.map(lambda *leaves: sum(leaves), *products)
 
-        curvature = curvatures.low_rank_curvature(multiply, loss.blocks, self.rank, np.asarray(start))
-        return curvature, sum(log_likelihood(loss, variables, batch) for batch in batches)
+        total = sum(log_likelihood(loss, variables, batch) for batch in batches)
+        if not any(batch.mask.any() for batch in batches):
+            raise ValueError("Expected data to fit, got none.")
+        if not jnp.isfinite(total):
+            raise ValueError("The likelihood is not finite: the network's outputs overflow.")
+        return curvatures.low_rank_curvature(multiply, loss.blocks, self.rank, np.asarray(start)), total
 
     def _check_memory(self, what: str, needed: int) -> None:
         if needed > self.byte_budget:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -77,6 +77,9 @@ class LaplacePosterior:
     ) -> Partial:
         """The predictive as a logits function.
 
+        Images beyond what memory holds at once, or a CPU's caches, are computed in a loop, in which convolutions are
+        several times slower on a CPU: batches of tens are best there.
+
         Args:
             key: of draws, which are the same for all images.
             link: how normally distributed logits become probabilities: scaled by their variances (``probit``), by a
@@ -108,10 +111,11 @@ class LaplacePosterior:
         """
         num_classes = linear_layers(self.model, self.variables, images.shape[1:])[1]
         chunk = chunk_size(self.blocks, num_classes, len(images), self.byte_budget)
-        identity = lambda logits: jnp.broadcast_to(jnp.eye(num_classes)[None], (len(logits), num_classes, num_classes))  # noqa: E731
 
         def some(images: Images) -> tuple[Logits, Covariances]:
-            logits, given = derivatives(self.model, self.blocks, self.variables, images, identity)
+            logits, given = derivatives(
+                self.model, self.blocks, self.variables, images, lambda logits: jnp.eye(len(logits))
+            )
             covariances = partial(self.curvature.covariances, self.blocks, given)
             if precisions is None:
                 return logits, covariances(self.prior_precision)
@@ -120,8 +124,7 @@ class LaplacePosterior:
         if len(images) <= chunk:
             logits, covariances = some(images)
         else:
-            one = lambda image: jax.tree.map(lambda leaf: leaf[0], some(image[None]))  # noqa: E731
-            logits, covariances = jax.lax.map(one, images, batch_size=chunk)
+            logits, covariances = _in_parts(some, images, chunk)
         return logits, covariances if precisions is None else jnp.moveaxis(covariances, 1, 0)
 
     def draw(self, key: PRNGKey, num_samples: int) -> Ensemble:
@@ -195,6 +198,17 @@ class LaplacePosterior:
         """Whether a prior precision was chosen at an end of its range, where it says little."""
         logs = [jnp.abs(jnp.log(leaf)).max() for leaf in jax.tree.leaves(self.prior_precision)]
         return bool(max(logs) > GREATEST_LOG_PRECISION - 0.1)
+
+
+def _in_parts(function: Callable[[Images], PyTree], images: Images, chunk: int) -> PyTree:
+    """A function of every image, of some of them at a time."""
+    num_parts = -(-len(images) // chunk)
+    padding = num_parts * chunk - len(images)
+    padded = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+    # Every so-manieth image, so that where a batch is split over devices each part is.
+    parts = jnp.swapaxes(padded.reshape(chunk, num_parts, *images.shape[1:]), 0, 1)
+    found = jax.lax.map(function, parts)
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[: len(images)], found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,11 +75,16 @@ def subnetwork_scores(
         values: the weights, by block.
         curvature: its diagonal, for :class:`LargestVariance`; with one prior precision for all weights the largest
             variance is the least curvature.
+
+    Raises:
+        ValueError: if random weights have no key.
     """
     if isinstance(subnetwork, LargestVariance):
         return {name: -matrix for name, matrix in curvature.items()}
     if isinstance(subnetwork, LargestMagnitude):
         return {name: jnp.abs(matrix) for name, matrix in values.items()}
+    if key is None:
+        raise ValueError(f"Expected a key to choose {subnetwork!r} by, got key=None.")
     keys = jax.random.split(key, len(values))
     return {name: jax.random.uniform(k, m.shape) for k, (name, m) in zip(keys, values.items(), strict=True)}
 
