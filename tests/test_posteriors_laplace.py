@@ -10,6 +10,7 @@ import pytest
 from scipy import special, stats
 
 from robust_jax import models
+from robust_jax.core.mesh import data_mesh, replicate, shard_batch
 from robust_jax.posteriors import (
     Laplace,
     LargestMagnitude,
@@ -445,3 +446,19 @@ def test_separate_bias_is_a_block_of_its_own(network):
     np.testing.assert_allclose(
         whole.distribution(batch.image)[1], together.distribution(batch.image)[1], rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("curvature", ["full", "kron", "diag", "low_rank"])
+def test_batches_divided_over_devices(network, curvature):
+    """Fitted to several, in parts, and predicted from: as on one device."""
+    model, variables, batch = network
+    names = ("head", "stage1_block1/conv2")
+    laplace = Laplace(names, curvature, 1.0, rank=20, byte_budget=2_000_000)
+    alone = laplace.fit(None, model, variables, [batch, batch])
+    mesh = data_mesh(jax.devices()[:2])
+    split = shard_batch(batch, mesh)
+    found = laplace.fit(None, model, replicate(variables, mesh), [split, split])
+    found = dataclasses.replace(found, byte_budget=150_000)
+    run = jax.jit(lambda posterior, images: posterior.distribution(images))
+    for a, b in zip(run(alone, batch.image), run(found, split.image), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)

@@ -84,8 +84,10 @@ def curvature_sums(
             num_sums = num_classes if loss.fisher == "ggn" else 1
             chunk = chunk_size(loss.blocks, num_sums, len(batch.image), byte_budget)
         for part in _parts(batch, chunk):
-            sums = _sums(loss, kind, variables, chosen, part)
-            total = sums if total is None else _add(total, sums)
+            if total is None:
+                shapes = jax.eval_shape(partial(_sums, loss, kind), variables, chosen, part)
+                total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            total = _added(loss, kind, total, variables, chosen, part)
     if total is None or not total[1] > 0:
         raise ValueError("Expected data to fit, got none.")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(total))):
@@ -93,10 +95,14 @@ def curvature_sums(
     return total[0], float(total[1]), total[2]
 
 
-_add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
-
-
+# Each call waits for the one before: programs in which several devices wait for each other must not run side by side.
 @partial(jax.jit, static_argnums=(0, 1))
+def _added(
+    loss: Loss, kind: str, total: PyTree, variables: PyTree, chosen: Mapping[str, Array], batch: Batch
+) -> PyTree:
+    return jax.tree.map(jnp.add, total, _sums(loss, kind, variables, chosen, batch))
+
+
 def _sums(
     loss: Loss, kind: str, variables: PyTree, chosen: Mapping[str, Array], batch: Batch
 ) -> tuple[PyTree, Float[Array, ""], Float[Array, ""]]:
@@ -116,8 +122,10 @@ def _sums(
 
 
 @partial(jax.jit, static_argnums=0)
-def ggn_product(loss: Loss, variables: PyTree, vector: dict[str, Matrix], batch: Batch) -> dict[str, Matrix]:
-    """The curvature of a batch times a vector, which is a matrix for each block."""
+def add_ggn_product(
+    loss: Loss, total: dict[str, Matrix], variables: PyTree, vector: dict[str, Matrix], batch: Batch
+) -> dict[str, Matrix]:
+    """Adds the curvature of a batch times a vector; both are a matrix for each block."""
     values = {block.name: block_values(block, variables["params"]) for block in loss.blocks}
 
     def logits_fn(values: dict[str, Matrix]) -> Logits:
@@ -127,13 +135,14 @@ def ggn_product(loss: Loss, variables: PyTree, vector: dict[str, Matrix], batch:
     logits, pull = jax.vjp(logits_fn, values)
     along = jax.jvp(logits_fn, (values,), (vector,))[1]
     roots = loss.roots(logits, batch)
-    return pull(precise("bck,bc->bk", roots, precise("bck,bk->bc", roots, along)))[0]
+    product = pull(precise("bck,bc->bk", roots, precise("bck,bk->bc", roots, along)))[0]
+    return jax.tree.map(jnp.add, total, product)
 
 
 @partial(jax.jit, static_argnums=0)
-def log_likelihood(loss: Loss, variables: PyTree, batch: Batch) -> Float[Array, ""]:
-    """Of a batch, under the network."""
-    return loss.log_likelihood(predictor(loss.model, variables)(batch.image), batch)
+def add_log_likelihood(loss: Loss, total: Float[Array, ""], variables: PyTree, batch: Batch) -> Float[Array, ""]:
+    """Adds that of a batch, under the network."""
+    return total + loss.log_likelihood(predictor(loss.model, variables)(batch.image), batch)
 
 
 def _parts(batch: Batch, chunk: int) -> Iterator[Batch]:

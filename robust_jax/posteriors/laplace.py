@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import Block, Matrix, block_values, chosen_blocks, network_blocks
-from robust_jax.posteriors.curvature_sums import Loss, curvature_sums, ggn_product, log_likelihood
+from robust_jax.posteriors.curvature_sums import Loss, add_ggn_product, add_log_likelihood, curvature_sums
 from robust_jax.posteriors.curvatures import Curvature
 from robust_jax.posteriors.laplace_posterior import LaplacePosterior
 from robust_jax.posteriors.likelihoods import FISHERS, LIKELIHOODS, Fisher, Likelihood
@@ -207,10 +207,14 @@ class Laplace:
         start = jax.random.normal(jax.random.key(0) if key is None else key, (size,))
 
         def multiply(vector: dict[str, Matrix]) -> dict[str, Matrix]:
-            products = [ggn_product(loss, variables, vector, batch) for batch in batches]
-            return jax.tree.map(lambda *leaves: sum(leaves), *products)
+            product = jax.tree.map(jnp.zeros_like, vector)
+            for batch in batches:
+                product = add_ggn_product(loss, product, variables, vector, batch)
+            return product
 
-        total = sum(log_likelihood(loss, variables, batch) for batch in batches)
+        total = jnp.zeros(())
+        for batch in batches:
+            total = add_log_likelihood(loss, total, variables, batch)
         if not any(batch.mask.any() for batch in batches):
             raise ValueError("Expected data to fit, got none.")
         if not jnp.isfinite(total):

@@ -183,13 +183,13 @@ class LaplacePosterior:
         """
         check_positive("num_precisions", num_precisions)
         grid = jnp.exp(jnp.linspace(-GREATEST_LOG_PRECISION, GREATEST_LOG_PRECISION, num_precisions))
-        total, count = 0.0, 0.0
+        total = None
         for batch in batches:
-            total = total + _held_out_nll(self, grid, batch)
-            count = count + jnp.sum(batch.mask)
-        if isinstance(count, float):
+            total = (jnp.zeros(num_precisions), jnp.zeros(())) if total is None else total
+            total = _add_held_out_nll(self, total, grid, batch)
+        if total is None:
             raise ValueError("Expected held-out data, got none.")
-        nll = total / count
+        nll = total[0] / total[1]
         by_evidence = jax.vmap(self.log_marginal_likelihood)(grid)
         search = PriorSearch(grid, nll, by_evidence, grid[jnp.argmin(nll)], grid[jnp.argmax(by_evidence)])
         return dataclasses.replace(self, prior_precision=search.best), search
@@ -242,8 +242,11 @@ def _climb(posterior: LaplacePosterior, start: PyTree) -> Precisions:
 
 
 @jax.jit
-def _held_out_nll(posterior: LaplacePosterior, grid: Float[Array, "n"], batch: Batch) -> Float[Array, "n"]:
-    """Sums over a batch, for each prior precision."""
+def _add_held_out_nll(
+    posterior: LaplacePosterior, total: tuple[Array, Array], grid: Float[Array, "n"], batch: Batch
+) -> tuple[Float[Array, "n"], Float[Array, ""]]:
+    """Adds sums over a batch, for each prior precision, and its number of examples."""
     mean, covariances = posterior.distribution(batch.image, precisions=grid)
     nll = lambda covariance: -log_likelihoods("categorical", 1.0, probit(mean, covariance), batch.label)  # noqa: E731
-    return jax.vmap(nll)(covariances) @ batch.mask.astype(jnp.float32)
+    counts = batch.mask.astype(jnp.float32)
+    return total[0] + jax.vmap(nll)(covariances) @ counts, total[1] + jnp.sum(counts)
