@@ -71,7 +71,7 @@ def make_members(
     keys = [jax.random.key(experiment.seed) for experiment in experiments]
     if len(keys) == 1 or (member_map == "map" and jax.default_backend() == "cpu"):
         step = make_train_step(experiments[0], optimiser, fetch, mesh, **sizes)
-        return _Dispatched(step, [replicate(key, mesh) for key in keys])
+        return _Dispatched(step, [replicate(key, mesh) for key in keys], waits=mesh.size > 1)
     step = make_single_step(experiments[0], optimiser, fetch, **sizes)
     return _Stacked(step, member_map, jnp.stack(keys), mesh)
 
@@ -83,19 +83,21 @@ class _Dispatched:
     of kernels are many times slower there, and a program of all members' steps takes as many times longer to compile.
     """
 
-    def __init__(self, train_steps: Callable, keys: Sequence[Array]):
+    def __init__(self, train_steps: Callable, keys: Sequence[Array], *, waits: bool):
         self._train_steps = train_steps
         self._keys = keys
+        # Of programs in which devices wait for each other, a CPU has threads for one at a time.
+        self._waits = waits
 
     def gather(self, states: Sequence[TrainState]) -> tuple[TrainState, ...]:
         return tuple(states)
 
     def step(self, states, resident, items):
-        of_members = zip(*items, strict=True)
-        done = [
-            self._train_steps(key, state, resident, own)
-            for key, state, own in zip(self._keys, states, of_members, strict=True)
-        ]
+        done = []
+        for key, state, own in zip(self._keys, states, zip(*items, strict=True), strict=True):
+            done.append(self._train_steps(key, state, resident, own))
+            if self._waits and len(self._keys) > 1:
+                jax.block_until_ready(done[-1])
         states, values = zip(*done, strict=True)
         return states, values
 
