@@ -70,6 +70,17 @@ def _place_beside(tree: PyTree, array: Array, *, split: bool) -> PyTree:
     return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
+def on_one_cpu(tree: PyTree) -> PyTree:
+    """On a CPU, values as one device holds them; elsewhere as they are.
+
+    Virtual devices share the threads of one CPU. Programs that sum over devices several times may wait for each other
+    for ever there, and are not faster where their parts use all threads anyway.
+    """
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return tree
+    return jax.device_put(tree, jax.local_devices()[0])
+
+
 def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
     """Splits the leading axis of global host arrays, the same on every process, over the devices.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.core.mesh import split_beside
+from robust_jax.core.mesh import on_one_cpu, split_beside
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
@@ -78,7 +78,8 @@ def curvature_sums(
         ValueError: if there are no data, one example needs more memory than there is, or the sums are not finite.
     """
     total, chunk = None, None
-    for batch in batches:
+    variables = on_one_cpu(variables)
+    for batch in map(on_one_cpu, batches):
         if chunk is None:
             num_classes = linear_layers(loss.model, variables, batch.image.shape[1:])[1]
             num_sums = num_classes if loss.fisher == "ggn" else 1
@@ -90,9 +91,11 @@ def curvature_sums(
             total = _added(loss, kind, total, variables, chosen, part)
     if total is None or not total[1] > 0:
         raise ValueError("Expected data to fit, got none.")
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(total))):
+    # By the host, to be used on any devices.
+    total = jax.device_get(total)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(total)):
         raise ValueError("The curvature is not finite: the network's outputs overflow.")
-    return total[0], float(total[1]), total[2]
+    return jax.tree.map(jnp.asarray, total[0]), float(total[1]), jnp.asarray(total[2])
 
 
 # Each call waits for the one before: programs in which several devices wait for each other must not run side by side.

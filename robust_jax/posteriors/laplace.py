@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.mesh import on_one_cpu
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import Block, Matrix, block_values, chosen_blocks, network_blocks
 from robust_jax.posteriors.curvature_sums import Loss, add_ggn_product, add_log_likelihood, curvature_sums
@@ -143,7 +144,7 @@ class Laplace:
         batches = _again(first, batches)
         blocks = self._blocks(model, variables, first.image.shape[1:])
         if self._subnetwork or self.curvature == "low_rank":
-            batches = list(batches)
+            batches = list(map(on_one_cpu, batches))
         loss = Loss(model, blocks, self.fisher, self.likelihood, self.sigma)
         curvature, log_likelihood = self._curvature(key, loss, variables, batches)
         posterior = LaplacePosterior(
@@ -205,6 +206,7 @@ class Laplace:
             raise ValueError(f"Expected rank below the number of weights, {size}, got rank={self.rank}.")
         self._check_memory(f"{self.rank} vectors of {size} weights", 12 * self.rank * size)
         start = jax.random.normal(jax.random.key(0) if key is None else key, (size,))
+        variables = on_one_cpu(variables)
 
         def multiply(vector: dict[str, Matrix]) -> dict[str, Matrix]:
             product = jax.tree.map(jnp.zeros_like, vector)
@@ -219,7 +221,9 @@ class Laplace:
             raise ValueError("Expected data to fit, got none.")
         if not jnp.isfinite(total):
             raise ValueError("The likelihood is not finite: the network's outputs overflow.")
-        return curvatures.low_rank_curvature(multiply, loss.blocks, self.rank, np.asarray(start)), total
+        return curvatures.low_rank_curvature(multiply, loss.blocks, self.rank, np.asarray(start)), jnp.float32(
+            float(total)
+        )
 
     def _check_memory(self, what: str, needed: int) -> None:
         if needed > self.byte_budget:

@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.mesh import on_one_cpu
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors.blocks import Block, block_values, chunk_size, derivatives, with_values
 from robust_jax.posteriors.curvatures import Curvature, Full, Precisions, precision_of
@@ -184,9 +185,10 @@ class LaplacePosterior:
         check_positive("num_precisions", num_precisions)
         grid = jnp.exp(jnp.linspace(-GREATEST_LOG_PRECISION, GREATEST_LOG_PRECISION, num_precisions))
         total = None
-        for batch in batches:
+        given = dataclasses.replace(self, variables=on_one_cpu(self.variables))
+        for batch in map(on_one_cpu, batches):
             total = (jnp.zeros(num_precisions), jnp.zeros(())) if total is None else total
-            total = _add_held_out_nll(self, total, grid, batch)
+            total = _add_held_out_nll(given, total, grid, batch)
         if total is None:
             raise ValueError("Expected held-out data, got none.")
         nll = total[0] / total[1]
