@@ -56,7 +56,7 @@ class Arguments:
     """Timed runs of each."""
     only: tuple[str, ...] = ("speed", "memory")
     """Which comparisons."""
-    num_weights: int = 5000
+    num_weights: int = 4000
     """Of the subnetwork."""
     measure: bool = False
     """Is the process of its own."""
@@ -87,7 +87,7 @@ def main(arguments: Arguments) -> None:
     if "memory" in arguments.only:
         own = [sys.executable, __file__, "--measure", "--num-weights", str(arguments.num_weights)]
         own += ["--data-dir", str(arguments.data_dir)]
-        figures["memory"] = json.loads(subprocess.run(own, capture_output=True, check=True, text=True).stdout)
+        figures["memory"] = json.loads(subprocess.run(own, stdout=subprocess.PIPE, check=True, text=True).stdout)
         Console().print(figures["memory"])
     if arguments.out is not None:
         write_atomically(arguments.out, json.dumps(figures, indent=2) + "\n")
