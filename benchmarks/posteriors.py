@@ -56,7 +56,7 @@ class Arguments:
     """Timed runs of each."""
     only: tuple[str, ...] = ("speed", "memory")
     """Which comparisons."""
-    num_weights: int = 4000
+    num_weights: int = 3000
     """Of the subnetwork."""
     measure: bool = False
     """Is the process of its own."""

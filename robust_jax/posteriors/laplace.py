@@ -193,8 +193,8 @@ class Laplace:
             scores = subnetwork_scores(key, self.weights, values, diagonal)
             chosen = greatest(loss.blocks, scores, self.weights.num_weights)
         num_weights = sum(len(places) for places in chosen.values())
-        # The matrix, what is added to it, and its eigenvectors in double precision.
-        self._check_memory(f"a full curvature of {num_weights} weights", 24 * num_weights**2)
+        # The matrix, what is added to it, and in double precision it, its eigenvectors, and work of twice the size.
+        self._check_memory(f"a full curvature of {num_weights} weights", 56 * num_weights**2)
         sums, _, log_likelihood = add_up("full", chosen=chosen)
         return curvatures.full_curvature(sums, chosen), log_likelihood
 
