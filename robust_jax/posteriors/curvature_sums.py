@@ -86,7 +86,7 @@ def curvature_sums(
             chunk = chunk_size(loss.blocks, num_sums, len(batch.image), byte_budget)
         for part in _parts(batch, chunk):
             if total is None:
-                shapes = jax.eval_shape(partial(_sums, loss, kind), variables, chosen, part)
+                shapes = _sums.eval_shape(loss, kind, variables, chosen, part)
                 total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             total = _added(loss, kind, total, variables, chosen, part)
     if total is None or not total[1] > 0:
@@ -106,6 +106,7 @@ def _added(
     return jax.tree.map(jnp.add, total, _sums(loss, kind, variables, chosen, batch))
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _sums(
     loss: Loss, kind: str, variables: PyTree, chosen: Mapping[str, Array], batch: Batch
 ) -> tuple[PyTree, Float[Array, ""], Float[Array, ""]]:
