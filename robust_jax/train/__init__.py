@@ -3,7 +3,8 @@
 from robust_jax.train.averaging import Ema, Snapshots
 from robust_jax.train.distributed import parse_distributed, start_distributed
 from robust_jax.train.experiment import Execution, Experiment, over_seeds
-from robust_jax.train.loop import NonFiniteLossError, Trained, fit, fit_members, restore
+from robust_jax.train.log import NonFiniteLossError
+from robust_jax.train.loop import Trained, fit, fit_members, restore
 from robust_jax.train.optimisers import AdamW, Sgd
 from robust_jax.train.predictive import TrainedEnsemble, fit_predictor, member_experiments, restore_predictor
 from robust_jax.train.preemption import Preempted

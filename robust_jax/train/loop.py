@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
@@ -24,19 +21,14 @@ from robust_jax.core.mesh import data_mesh, replicate
 from robust_jax.train.averaging import Snapshots
 from robust_jax.train.checkpoint import Checkpoints
 from robust_jax.train.experiment import Experiment
-from robust_jax.train.members import Members, choose_member_map, make_members
+from robust_jax.train.log import Log
+from robust_jax.train.members import choose_member_map, make_members
 from robust_jax.train.preemption import Preempted, Preemption
 from robust_jax.train.scalars import ScalarWriter
 from robust_jax.train.state import TrainState, init_state
 from robust_jax.train.validation import make_validation
 
-logger = logging.getLogger(__name__)
-
 CHECKPOINTS = "checkpoints"
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss or its gradient overflowed or became NaN."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +165,7 @@ def _train(
         scalars = [stack.enter_context(ScalarWriter(workdir, step=start_step)) for workdir in workdirs]
         preemption = stack.enter_context(Preemption())
         show = stack.enter_context(_progress(console, start_step, total_steps))
-        log = _Log(first, members, scalars, show, checkpoints)
+        log = Log(first, members, scalars, show, checkpoints)
 
         step = start_step
         together = members.gather(states)
@@ -223,63 +215,6 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
     if state is None:
         raise FileNotFoundError(f"No readable checkpoint in {workdir / CHECKPOINTS}.")
     return _trained(experiment.network(), state, prepared.total_steps)
-
-
-class _Log:
-    """Collects the scalars of each step on the device and writes their means now and then."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        members: Members,
-        scalars: list[ScalarWriter],
-        show: Callable,
-        checkpoints: list[Checkpoints],
-    ):
-        self._batch_size = experiment.batch_size
-        self._members = members
-        self._scalars = scalars
-        self._show = show
-        self._checkpoints = checkpoints
-        self._pending: list[tuple[int, PyTree]] = []
-        self._since = time.perf_counter()
-
-    def add(self, step: int, values: PyTree) -> None:
-        self._pending.append((step, values))
-
-    def flush(self, states: PyTree) -> None:
-        """Writes the means since the last flush; raises if a step in between was not finite."""
-        if not self._pending:
-            return
-        last = self._pending[-1][0]
-        values = jax.device_get([values for _, values in self._pending])
-        self._pending.clear()
-        of_members = [[self._members.scalars(v, i) for v in values] for i in range(len(self._scalars))]
-        means = [
-            {name: float(np.mean(np.concatenate([v[name] for v in own]))) for name in own[0]} for own in of_members
-        ]
-        for i, bad_step in enumerate(self._members.bad_steps(states)):
-            if bad_step >= 0:
-                raise NonFiniteLossError(self._explain(bad_step, i))
-        now = time.perf_counter()
-        num_images = sum(len(v["loss"]) for v in of_members[0]) * self._batch_size
-        rate = {"images_per_second": num_images / (now - self._since)}
-        self._since = now
-        for writer, own in zip(self._scalars, means, strict=True):
-            writer.write(last, own | rate)
-        shown = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
-        self._show(last, shown | {"images_per_second": len(means) * rate["images_per_second"]})
-
-    def _explain(self, step: int, i: int) -> str:
-        which = f" of member {i}" if len(self._scalars) > 1 else ""
-        text = f"The loss{which} or its gradient is not finite at step {step}; "
-        text += "lower the learning rate or clip the gradient."
-        if self._checkpoints:
-            saved = self._checkpoints[i]
-            saved.wait()
-            last = saved.latest_step()
-            text += f" Last good checkpoint: {'none' if last is None else saved.folder / str(last)}."
-        return text
 
 
 class _Prepared(NamedTuple):
