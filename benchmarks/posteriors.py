@@ -105,7 +105,7 @@ def speed(arguments: Arguments) -> list[dict]:
         table.add_column(column, justify="left" if column in ("posterior", "of") else "right")
     figures = []
     for name, (weights, curvature) in CASES.items():
-        ours, theirs = our_fit(arguments, network, variables, images, labels, weights, curvature), None
+        ours = our_fit(arguments, network, variables, images, labels, weights, curvature)
         theirs = torch_fit(arguments, variables, images, labels, weights, curvature)
         first = time.perf_counter()
         state, other = ours(), theirs()

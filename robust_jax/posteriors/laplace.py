@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -141,7 +142,7 @@ class Laplace:
         first = next(batches, None)
         if first is None:
             raise ValueError("Expected data to fit, got none.")
-        batches = _again(first, batches)
+        batches = itertools.chain((first,), batches)
         blocks = self._blocks(model, variables, first.image.shape[1:])
         if self._subnetwork or self.curvature == "low_rank":
             batches = list(map(on_one_cpu, batches))
@@ -221,9 +222,8 @@ class Laplace:
             raise ValueError("Expected data to fit, got none.")
         if not jnp.isfinite(total):
             raise ValueError("The likelihood is not finite: the network's outputs overflow.")
-        return curvatures.low_rank_curvature(multiply, loss.blocks, self.rank, np.asarray(start)), jnp.float32(
-            float(total)
-        )
+        curvature = curvatures.low_rank_curvature(multiply, loss.blocks, self.rank, np.asarray(start))
+        return curvature, jnp.asarray(jax.device_get(total))
 
     def _check_memory(self, what: str, needed: int) -> None:
         if needed > self.byte_budget:
@@ -231,8 +231,3 @@ class Laplace:
                 f"Expected a byte_budget that holds {what}, about {needed:,} bytes, got "
                 f"byte_budget={self.byte_budget:,}."
             )
-
-
-def _again(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
-    yield first
-    yield from rest

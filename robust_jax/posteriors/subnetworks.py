@@ -14,48 +14,39 @@ from robust_jax.types import PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class LargestVariance:
+class _SomeWeights:
+    num_weights: int
+    """How many."""
+
+    def __post_init__(self):
+        check_positive("num_weights", self.num_weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class LargestVariance(_SomeWeights):
     """The weights whose variances are largest under a diagonal Laplace approximation, section 4 of the paper.
 
     Raises:
         ValueError: if the number is not positive.
     """
 
-    num_weights: int
-    """How many."""
-
-    def __post_init__(self):
-        check_positive("num_weights", self.num_weights)
-
 
 @dataclasses.dataclass(frozen=True)
-class LargestMagnitude:
+class LargestMagnitude(_SomeWeights):
     """The weights that are farthest from 0.
 
     Raises:
         ValueError: if the number is not positive.
     """
 
-    num_weights: int
-    """How many."""
-
-    def __post_init__(self):
-        check_positive("num_weights", self.num_weights)
-
 
 @dataclasses.dataclass(frozen=True)
-class RandomWeights:
+class RandomWeights(_SomeWeights):
     """Any weights, the baseline of the others.
 
     Raises:
         ValueError: if the number is not positive.
     """
-
-    num_weights: int
-    """How many."""
-
-    def __post_init__(self):
-        check_positive("num_weights", self.num_weights)
 
 
 Subnetwork = LargestVariance | LargestMagnitude | RandomWeights

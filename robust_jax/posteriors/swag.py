@@ -18,6 +18,7 @@ from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.mesh import split_beside
 from robust_jax.models import predictor
 from robust_jax.posteriors.ensemble import Ensemble, stack
+from robust_jax.posteriors.likelihoods import log_likelihoods
 from robust_jax.posteriors.norm_statistics import recomputed_norms
 from robust_jax.types import Batch, Images, Labels, PRNGKey
 
@@ -220,10 +221,7 @@ def _step(
     def loss(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
         variables = {"params": params, **state}
         output, new = model.apply(variables, images, train=True, rngs={"dropout": key}, mutable=list(state))
-        log_probs = jax.nn.log_softmax(output.logits)
-        hard = jnp.issubdtype(labels.dtype, jnp.integer)
-        targets = jax.nn.one_hot(labels, log_probs.shape[-1]) if hard else labels
-        return -jnp.mean(jnp.sum(targets * log_probs, axis=-1)), dict(new)
+        return -jnp.mean(log_likelihoods("categorical", 1.0, output.logits, labels)), dict(new)
 
     gradient, new = jax.grad(loss, has_aux=True)(params)
     updates, optimiser_state = swag._optimiser().update(gradient, optimiser_state, params)
