@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brute_force import KEY, NETWORKS, SHAPE, batch_of, brute_force, expected_covariances, trained
 from scipy import special, stats
 
 from robust_jax import models
@@ -19,10 +20,8 @@ from robust_jax.posteriors import (
     laplace_bridge,
     probit,
 )
-from robust_jax.types import Batch, Output
+from robust_jax.types import Output
 
-KEY = jax.random.key(0)
-SHAPE = (8, 8, 3)
 CURVATURES = ("full", "kron", "diag", "low_rank")
 every_curvature = pytest.mark.parametrize("curvature", CURVATURES)
 
@@ -36,12 +35,6 @@ class Linear(nn.Module):
     def __call__(self, images, *, train=False):
         features = images.reshape(images.shape[0], -1)
         return Output(nn.Dense(self.num_outputs, name="head")(features), features)
-
-
-def batch_of(images, labels, mask=None):
-    size = len(images)
-    mask = jnp.ones(size, bool) if mask is None else mask
-    return Batch(jnp.asarray(images, jnp.float32), jnp.asarray(labels), mask, jnp.arange(size))
 
 
 def regression(curvature, sigma=0.5, delta=2.0):
@@ -81,46 +74,9 @@ def test_linear_gaussian_model_has_its_exact_posterior_and_evidence(curvature):
     np.testing.assert_allclose(posterior.log_marginal_likelihood(), evidence, rtol=1e-5)
 
 
-NETWORKS = {
-    "resnet": models.ResNet(stage_sizes=(1,), width=4, num_classes=3),
-    "vit": models.ViT(width=4, depth=1, heads=2, num_classes=3),
-}
-
-
-def trained(model):
-    params, state = models.init(model, KEY, SHAPE)
-    params["head"]["kernel"] = jax.random.normal(jax.random.key(3), params["head"]["kernel"].shape)
-    images = jax.random.uniform(jax.random.key(1), (12, *SHAPE))
-    labels = jax.random.randint(jax.random.key(2), (12,), 0, 3)
-    return model, {"params": params, **state}, batch_of(images, labels)
-
-
 @pytest.fixture(scope="module")
 def network():
     return trained(NETWORKS["resnet"])
-
-
-def brute_force(model, variables, batch, of=lambda path: True):
-    """Per-example Jacobians of the logits [n, k, p] in some parameters, and Hessians of the loss."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(variables["params"])
-    chosen = [i for i, (path, _) in enumerate(leaves) if of("/".join(entry.key for entry in path))]
-
-    def logits(some, image):
-        whole = [leaf for _, leaf in leaves]
-        for i, leaf in zip(chosen, some, strict=True):
-            whole[i] = leaf
-        params = jax.tree.unflatten(treedef, whole)
-        return model.apply({**variables, "params": params}, image[None], train=False).logits[0]
-
-    jacobian = jax.jit(jax.vmap(jax.jacrev(logits), (None, 0)))([leaves[i][1] for i in chosen], batch.image)
-    flat = np.concatenate([np.asarray(part, np.float64).reshape(*part.shape[:2], -1) for part in jacobian], axis=-1)
-    probs = special.softmax(np.asarray(models.predictor(model, variables)(batch.image), np.float64), axis=1)
-    hessian = np.einsum("bk,kl->bkl", probs, np.eye(3)) - np.einsum("bk,bl->bkl", probs, probs)
-    return flat, hessian
-
-
-def expected_covariances(jacobian, precision):
-    return np.einsum("bki,ij,blj->bkl", jacobian, np.linalg.inv(precision), jacobian)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -229,53 +185,6 @@ def test_a_small_budget_takes_fewer_examples_at_once(network):
         parts = dataclasses.replace(parts, byte_budget=300_000)
         for a, b in zip(whole.distribution(batch.image), parts.distribution(batch.image), strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("rule", [LargestVariance(30), LargestMagnitude(30), RandomWeights(30)])
-def test_subnetwork(network, rule):
-    model, variables, batch = network
-    posterior = Laplace(rule, "full", 1.5).fit(KEY, model, variables, [batch])
-    chosen = posterior.curvature.chosen
-    assert sum(len(places) for places in chosen.values()) == 30
-    # As matrices, in the blocks' order.
-    jacobian, hessian = [], None
-    for block in posterior.blocks:
-        parts = [brute_force(model, variables, batch, lambda p, path=path: p == "/".join(path)) for path in block.paths]
-        hessian = parts[0][1]
-        jacobian.append(np.concatenate([part[0] for part in parts], axis=-1)[:, :, np.asarray(chosen[block.name])])
-    if isinstance(rule, LargestMagnitude):
-        every = np.concatenate([np.abs(np.ravel(leaf)) for leaf in jax.tree.leaves(variables["params"])])
-        found = np.concatenate(
-            [
-                np.ravel(np.concatenate([np.reshape(_leaf(variables["params"], path), (-1, block.shape[1]))
-                                         for path in block.paths]))[np.asarray(chosen[block.name])]
-                for block in posterior.blocks
-            ]
-        )  # fmt: skip
-        np.testing.assert_allclose(np.sort(np.abs(found)), np.sort(every)[-30:])
-    jacobian = np.concatenate(jacobian, axis=-1)
-    ggn = np.einsum("bki,bkl,blj->ij", jacobian, hessian, jacobian)
-    expected = expected_covariances(jacobian, ggn + 1.5 * np.eye(30))
-    _, covariance = posterior.distribution(batch.image)
-    np.testing.assert_allclose(covariance, expected, atol=1e-4 * np.abs(expected).max())
-
-
-def _leaf(params, path):
-    for name in path:
-        params = params[name]
-    return params
-
-
-def test_largest_variance_is_least_curvature(network):
-    model, variables, batch = network
-    diagonal = Laplace("all", "diag", 1.0).fit(None, model, variables, [batch])
-    posterior = Laplace(LargestVariance(50), "full", 1.0).fit(None, model, variables, [batch])
-    every, chosen = [], []
-    for block in posterior.blocks:
-        row = np.ravel(diagonal.curvature.values[block.name])
-        every.append(row)
-        chosen.append(row[np.asarray(posterior.curvature.chosen[block.name])])
-    np.testing.assert_allclose(np.sort(np.concatenate(chosen)), np.sort(np.concatenate(every))[:50])
 
 
 @every_curvature

@@ -21,7 +21,7 @@ from robust_jax.posteriors.curvature_sums import Loss, add_ggn_product, add_log_
 from robust_jax.posteriors.curvatures import Curvature
 from robust_jax.posteriors.laplace_posterior import LaplacePosterior
 from robust_jax.posteriors.likelihoods import FISHERS, LIKELIHOODS, Fisher, Likelihood
-from robust_jax.posteriors.subnetworks import LargestVariance, Subnetwork, greatest, subnetwork_scores
+from robust_jax.posteriors.subnetworks import LargestVariance, Subnetwork, greatest, is_random, subnetwork_scores
 from robust_jax.types import Batch, PRNGKey
 
 CURVATURES = ("full", "kron", "diag", "low_rank")
@@ -129,15 +129,18 @@ class Laplace:
         """The posterior at trained weights.
 
         Args:
-            key: of random weights and of the first vector of a low rank; may be None elsewhere.
+            key: of weights chosen at random or by SWAG, and of the first vector of a low rank; may be None elsewhere.
             model: a network, with ``apply(variables, images, train=False) -> Output``.
             variables: trained; ``{"params": …, …}``.
             batches: the training data, as they are; held in memory by subnetworks and curvatures of low rank.
 
         Raises:
-            ValueError: if there are no data, a layer is unknown, a batch norm is in training mode, parameters have no
-                rule, a subnetwork is larger than the network, memory does not suffice, or the curvature is not finite.
+            ValueError: if a key is missing, there are no data, a layer is unknown, a batch norm is in training mode,
+                parameters have no rule, a subnetwork is larger than the network, memory does not suffice, or the
+                curvature is not finite.
         """
+        if key is None and self._subnetwork and is_random(self.weights):
+            raise ValueError(f"Expected a key to choose {self.weights!r} by, got key=None.")
         batches = iter(batches)
         first = next(batches, None)
         if first is None:
@@ -189,15 +192,26 @@ class Laplace:
             return self._low_rank(key, loss, variables, batches)
         chosen = {block.name: jnp.arange(block.size) for block in loss.blocks}
         if self._subnetwork:
-            diagonal = add_up("diag", chosen={})[0] if isinstance(self.weights, LargestVariance) else None
             values = {block.name: block_values(block, variables["params"]) for block in loss.blocks}
-            scores = subnetwork_scores(key, self.weights, values, diagonal)
+            of_variance = isinstance(self.weights, LargestVariance)
+            variances = self._variances(key, loss, variables, batches) if of_variance else None
+            scores = subnetwork_scores(key, self.weights, values, variances)
             chosen = greatest(loss.blocks, scores, self.weights.num_weights)
         num_weights = sum(len(places) for places in chosen.values())
         # The matrix, what is added to it, and in double precision it, its eigenvectors, and work of twice the size.
         self._check_memory(f"a full curvature of {num_weights} weights", 56 * num_weights**2)
         sums, _, log_likelihood = add_up("full", chosen=chosen)
         return curvatures.full_curvature(sums, chosen), log_likelihood
+
+    def _variances(self, key: PRNGKey | None, loss: Loss, variables: PyTree, batches: list[Batch]) -> dict[str, Matrix]:
+        """What grows with the weights' variances, by block."""
+        swag = self.weights.swag
+        if swag is None:
+            # One prior precision is added to all.
+            sums = curvature_sums(loss, "diag", variables, {}, batches, byte_budget=self.byte_budget)[0]
+            return jax.tree.map(jnp.negative, sums)
+        squares = jax.device_get(swag.moments(key, loss.model, on_one_cpu(variables), batches).squares)
+        return {block.name: block_values(block, squares) for block in loss.blocks}
 
     def _low_rank(
         self, key: PRNGKey | None, loss: Loss, variables: PyTree, batches: list[Batch]

@@ -32,9 +32,17 @@ def curvature_roots(
 ) -> Float[Array, "b c k"]:
     r"""Vectors whose outer products sum to the curvature of the negative log-likelihood in the logits.
 
-    Of a generalised Gauss–Newton matrix that is the Hessian,
-    :math:`\mathrm{diag}(p) - p p^\top = \sum_c u_c u_c^\top` with :math:`u_c = \sqrt{p_c} (e_c - p)`, or I / σ²;
+    Of a generalised Gauss–Newton matrix that is the Hessian, I / σ², or
+    :math:`\mathrm{diag}(p) - p p^\top = \sum_{c < K} u_c u_c^\top`, of rank K - 1, by Cholesky's factor in closed form,
+
+    .. math:: u_{cc} = \sqrt{\frac{p_c q_c}{q_{c-1}}}, \quad u_{ci} = -p_i \sqrt{\frac{p_c}{q_c q_{c-1}}}
+        \text{ for } i > c, \quad q_c = \sum_{i > c} p_i;
+
     of an empirical Fisher matrix the gradient's outer product with itself.
+
+    References:
+        Tanabe and Sagae, "An exact Cholesky decomposition and the generalized inverse of the variance-covariance matrix
+        of the multinomial distribution" (1992).
     """
     if fisher == "empirical":
         means = logits if kind == "gaussian" else jax.nn.softmax(logits)
@@ -42,8 +50,13 @@ def curvature_roots(
     identity = jnp.eye(logits.shape[-1])[None]
     if kind == "gaussian":
         return jnp.broadcast_to(identity / sigma, (len(logits), *identity.shape[1:]))
-    probs = jax.nn.softmax(logits)
-    return jnp.sqrt(probs)[:, :, None] * (identity - probs[:, None])
+    # In logarithms, since the last sums q may be below the least number.
+    log_probs = jax.nn.log_softmax(logits)
+    log_sums = jax.lax.cumlogsumexp(log_probs, axis=1, reverse=True)
+    own, before, after = log_probs[:, :-1, None], log_sums[:, :-1, None], log_sums[:, 1:, None]
+    on_diagonal = jnp.exp(0.5 * (own + after - before))
+    beyond = -jnp.exp(log_probs[:, None] + 0.5 * (own - after - before))
+    return identity[:, :-1] * on_diagonal + jnp.triu(beyond, 1)
 
 
 def _targets(logits: Logits, labels: Labels) -> Float[Array, "b k"]:

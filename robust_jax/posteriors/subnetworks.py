@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from robust_jax.core.checks import check_positive
 from robust_jax.posteriors.blocks import Block, Matrix
+from robust_jax.posteriors.swag import Swag
 from robust_jax.types import PRNGKey
 
 
@@ -24,11 +25,18 @@ class _SomeWeights:
 
 @dataclasses.dataclass(frozen=True)
 class LargestVariance(_SomeWeights):
-    """The weights whose variances are largest under a diagonal Laplace approximation, section 4 of the paper.
+    """The weights whose variances are largest, section 4 of the paper.
+
+    Under a diagonal Laplace approximation with one prior precision these are the weights of least curvature, of which
+    many may do nothing at all. Along a path of SGD such weights stand still, so that the variances of SWAG, by which
+    the authors choose in large networks, leave them out.
 
     Raises:
         ValueError: if the number is not positive.
     """
+
+    swag: Swag | None = None
+    """Path of SGD whose variances count; None takes those of the Laplace approximation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +60,18 @@ class RandomWeights(_SomeWeights):
 Subnetwork = LargestVariance | LargestMagnitude | RandomWeights
 
 
+def is_random(subnetwork: Subnetwork) -> bool:
+    """Whether the choice needs a key."""
+    if isinstance(subnetwork, LargestVariance):
+        return subnetwork.swag is not None
+    return isinstance(subnetwork, RandomWeights)
+
+
 def subnetwork_scores(
     key: PRNGKey | None,
     subnetwork: Subnetwork,
     values: dict[str, Matrix],
-    curvature: dict[str, Matrix] | None,
+    variances: dict[str, Matrix] | None = None,
 ) -> dict[str, Matrix]:
     """By which weights are chosen, the greatest first.
 
@@ -64,18 +79,12 @@ def subnetwork_scores(
         key: of :class:`RandomWeights`.
         subnetwork: the rule.
         values: the weights, by block.
-        curvature: its diagonal, for :class:`LargestVariance`; with one prior precision for all weights the largest
-            variance is the least curvature.
-
-    Raises:
-        ValueError: if random weights have no key.
+        variances: of :class:`LargestVariance`, or what grows with them.
     """
     if isinstance(subnetwork, LargestVariance):
-        return {name: -matrix for name, matrix in curvature.items()}
+        return variances
     if isinstance(subnetwork, LargestMagnitude):
         return {name: jnp.abs(matrix) for name, matrix in values.items()}
-    if key is None:
-        raise ValueError(f"Expected a key to choose {subnetwork!r} by, got key=None.")
     keys = jax.random.split(key, len(values))
     return {name: jax.random.uniform(k, m.shape) for k, (name, m) in zip(keys, values.items(), strict=True)}
 

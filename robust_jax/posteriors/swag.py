@@ -115,7 +115,25 @@ class Swag:
             ValueError: if there are fewer examples than make a batch.
             FloatingPointError: if the path diverges.
         """
-        images, labels, like = _examples(batches)
+        path_key, sample_key, norm_key = jax.random.split(key, 3)
+        examples = _examples(batches)
+        moments, state = self._walk(path_key, model, variables, *examples)
+        members = []
+        for sample in jax.random.split(sample_key, self.num_samples):
+            drawn = {"params": _sample(sample, moments, self.scale), **state}
+            parts = (images for images, _ in _in_order(None, *examples, self.batch_size))
+            # One after the other: programs in which several devices wait for each other must not run side by side.
+            members.append(jax.block_until_ready(recomputed_norms(norm_key, model, drawn, parts)))
+        return SwagPosterior(moments, Ensemble(predictor(model, _stack(members))), self.scale)
+
+    def moments(self, key: PRNGKey, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Moments:
+        """Of the weights along the path alone; arguments and errors are those of :meth:`fit`."""
+        return self._walk(key, model, variables, *_examples(batches))[0]
+
+    def _walk(
+        self, key: PRNGKey, model: Any, variables: PyTree, images: np.ndarray, labels: np.ndarray, like: Array
+    ) -> tuple[Moments, PyTree]:
+        """The moments, and the batch statistics at the end of the path."""
         steps = len(images) // self.batch_size
         if steps == 0:
             raise ValueError(f"Expected batch_size <= {len(images)} examples to fit, got batch_size={self.batch_size}.")
@@ -123,15 +141,14 @@ class Swag:
             raise ValueError(
                 f"Expected collects_per_epoch <= {steps} steps of an epoch, got {self.collects_per_epoch!r}."
             )
-        order_key, step_key, sample_key, norm_key = jax.random.split(key, 4)
+        order_key, step_key = jax.random.split(key)
         params, state = _parts(variables)
         optimiser_state, moments = _start(self, params)
         ends = {steps * (i + 1) // self.collects_per_epoch - 1 for i in range(self.collects_per_epoch)}
         for epoch in range(self.epochs):
-            parts = _in_order(jax.random.fold_in(order_key, epoch), images, labels, self.batch_size)
+            parts = _in_order(jax.random.fold_in(order_key, epoch), images, labels, like, self.batch_size)
             for step, part in enumerate(parts):
                 own_key = jax.random.fold_in(step_key, epoch * steps + step)
-                part = _split(part, like)
                 params, state, optimiser_state = _step(self, model, own_key, params, state, optimiser_state, *part)
                 if step in ends:
                     moments = _add(moments, params)
@@ -139,12 +156,7 @@ class Swag:
             raise FloatingPointError(
                 f"Weights along the path are not finite; lower the learning rate, learning_rate={self.learning_rate!r}."
             )
-        members = []
-        for sample in jax.random.split(sample_key, self.num_samples):
-            drawn = {"params": _sample(sample, moments, self.scale), **state}
-            parts = (_split(part, like) for part, _ in _in_order(None, images, labels, self.batch_size))
-            members.append(recomputed_norms(norm_key, model, drawn, parts))
-        return SwagPosterior(moments, Ensemble(predictor(model, _stack(members))), self.scale)
+        return moments, state
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.chain(
@@ -252,12 +264,13 @@ def _split(part: PyTree, like: Array) -> PyTree:
 
 
 def _in_order(
-    key: PRNGKey | None, images: np.ndarray, labels: np.ndarray, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    key: PRNGKey | None, images: np.ndarray, labels: np.ndarray, like: Array, batch_size: int
+) -> Iterator[tuple[Images, Labels]]:
     """Batches in a random order; without a key in that of the data, but each from the whole of them."""
     size = len(images) // batch_size
     if key is None:
-        yield from ((images[i::size][:batch_size], labels[i::size][:batch_size]) for i in range(size))
-        return
-    order = np.asarray(jax.random.permutation(key, len(images)))[: size * batch_size]
-    yield from ((images[rows], labels[rows]) for rows in order.reshape(size, batch_size))
+        parts = ((images[i::size][:batch_size], labels[i::size][:batch_size]) for i in range(size))
+    else:
+        order = np.asarray(jax.random.permutation(key, len(images)))[: size * batch_size]
+        parts = ((images[rows], labels[rows]) for rows in order.reshape(size, batch_size))
+    return (_split(part, like) for part in parts)
