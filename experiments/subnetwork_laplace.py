@@ -1,8 +1,9 @@
 """Subnetwork inference (Daxberger et al., 2021): a full covariance over few weights, or a coarse one over all?
 
 One network, and Laplace approximations of it: of all weights with a diagonal covariance, of the last layer, and with a
-full covariance of as many weights as memory allows, chosen at random or by their variance under the diagonal. All
-predict with the network linearised in its weights, and take the prior precision of the greatest marginal likelihood.
+full covariance of as many weights as memory allows, chosen at random, by their variance under the diagonal, or by that
+along a path of SGD (SWAG), as the paper has it for large networks. All predict with the network linearised in its
+weights, and take the prior precision of the greatest marginal likelihood.
 
 At `small` scale the images are 4,000 handwritten digits, and the subnetwork has 1,000 of 75,000 weights.
 """
@@ -28,14 +29,20 @@ def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
     return {"smoke": smoke, "small": small, "paper": paper}[scale]()
 
 
-def runs(num_weights: int, byte_budget: int = 2**29, **settings: Any) -> dict[str, train.Experiment]:
+def runs(
+    num_weights: int, swag: posteriors.Swag, byte_budget: int = 2**29, **settings: Any
+) -> dict[str, train.Experiment]:
     """One network, and approximations of it."""
+    subnetworks = {
+        "random": posteriors.RandomWeights(num_weights),
+        "by_laplace": posteriors.LargestVariance(num_weights),
+        "by_swag": posteriors.LargestVariance(num_weights, swag),
+    }
     found = {
         "map": None,
         "diagonal": posteriors.Laplace("all", "diag"),
         "last_layer": posteriors.Laplace("last_layer", "full"),
-        "random": posteriors.Laplace(posteriors.RandomWeights(num_weights), "full", byte_budget=byte_budget),
-        "subnetwork": posteriors.Laplace(posteriors.LargestVariance(num_weights), "full", byte_budget=byte_budget),
+        **{name: posteriors.Laplace(rule, "full", byte_budget=byte_budget) for name, rule in subnetworks.items()},
     }
     return {name: train.Experiment(posterior=posterior, **settings) for name, posterior in found.items()}
 
@@ -44,6 +51,7 @@ def smoke() -> dict[str, train.Experiment]:
     """Handwritten digits, 8×8, and two corruptions: seconds a run."""
     return runs(
         50,
+        posteriors.Swag(epochs=2, batch_size=64, rank=0),
         data=data.Digits(),
         model=models.ResNet(stage_sizes=(1,), width=8),
         optimiser=train.Sgd(learning_rate=0.1, nesterov=True),
@@ -60,6 +68,7 @@ def small() -> dict[str, train.Experiment]:
     """MNIST in 4,000 digits, on two cores."""
     return runs(
         1000,
+        posteriors.Swag(epochs=5, learning_rate=0.02, batch_size=64, collects_per_epoch=4, rank=0),
         data=data.Tfds("mnist", data_dir=f"{SHARED}/data/tfds", num_train=4000, num_test=300),
         model=models.ResNet(stage_sizes=(1, 1, 1), width=16, stem="patch"),
         augmentation=augmentations.RandomCrop(),
@@ -83,6 +92,7 @@ def paper() -> dict[str, train.Experiment]:
     """ResNet-18 on CIFAR-10, 42,438 weights, 350 epochs; a covariance of 7 GB."""
     return runs(
         42_438,
+        posteriors.Swag(epochs=20, rank=0),
         byte_budget=2**37,
         data=data.Tfds("cifar10"),
         model=models.resnet18(stem="cifar"),
