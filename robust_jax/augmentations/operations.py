@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from robust_jax.core.checks import check_choice
 from robust_jax.core.loops import one_by_one
-from robust_jax.images import enhance, geometry
+from robust_jax.images import geometry, tone
+from robust_jax.images.enhance import on_levels
 from robust_jax.images.quantise import quantise
 from robust_jax.types import Image
 
@@ -23,18 +24,18 @@ GEOMETRIC = ("shear_x", "translate_x", "shear_y", "translate_y", "rotate")
 """What a value means: the slope of a shear, a share of the side, degrees against the clock as it is seen. Positive
 shears and translations move the picture to the left, or up."""
 FACTORS = {
-    "brightness": enhance.brightness,
-    "saturation": enhance.saturation,
-    "contrast": enhance.contrast,
-    "sharpness": enhance.sharpness,
+    "brightness": tone.brightness,
+    "saturation": tone.saturation,
+    "contrast": tone.contrast,
+    "sharpness": tone.sharpness,
 }
-"""A value is how much of the image to keep, see :mod:`robust_jax.images.enhance`."""
-TONAL = {**FACTORS, "posterise": enhance.posterise, "solarise": enhance.solarise}
+"""A value is how much of the image to keep, see :mod:`robust_jax.images.tone`."""
+TONAL = {**FACTORS, "posterise": tone.posterise, "solarise": tone.solarise}
 """With bits that stay, and a threshold in [0, 1]."""
 WITHOUT_VALUE = {
-    "auto_contrast": enhance.auto_contrast,
-    "equalise": enhance.equalise_channels,
-    "invert": enhance.invert,
+    "auto_contrast": tone.auto_contrast,
+    "equalise": tone.equalise,
+    "invert": tone.invert,
     "identity": lambda image: image,
 }
 """These have none."""
@@ -74,7 +75,11 @@ def operate(
     """
     check_choice("interpolation", interpolation, INTERPOLATIONS)
     order = INTERPOLATIONS.index(interpolation)
-    branches = [*(_then(_cut_off, branch) for branch in _geometric(order, fill)), *_others().values()]
+    others = [
+        lambda number, value, image, branch=branch: on_levels(partial(branch, number, value), image)
+        for branch in _others()
+    ]
+    branches = [*(_then(_cut_off, branch) for branch in _geometric(order, fill)), *others]
     apply = partial(_switch, branches)
     return one_by_one(apply)(jnp.asarray(number), jnp.asarray(value, image.dtype), image)
 
@@ -93,12 +98,7 @@ def operate_levels(
         geometric = _geometric(order, to_levels(jnp.float32(fill)))
     else:
         geometric = [_then(to_levels, _then(_cut_off, _from_levels(branch))) for branch in _geometric(order, fill)]
-    others = {name: _then(to_levels, _from_levels(branch)) for name, branch in _others().items()}
-    # Those that need no floats.
-    others["equalise"] = lambda number, value, levels: enhance.equalise_channel_levels(levels)
-    others["invert"] = lambda number, value, levels: 255 - levels
-    others["identity"] = lambda number, value, levels: levels
-    return _switch([*geometric, *others.values()], number, value, levels)
+    return _switch([*geometric, *_others()], number, value, levels)
 
 
 def to_levels(image: Float[Array, "..."]) -> UInt8[Array, "..."]:
@@ -133,11 +133,10 @@ def _geometric(order: int, fill: float | Array) -> list[Branch]:
     return [partial(branch, order=order, fill=fill) for branch in (_along_x, _shear_y, _translate_y, _rotate)]
 
 
-def _others() -> dict[str, Branch]:
-    """By name, in their order."""
-    with_value = {name: (lambda _, value, image, f=f: f(image, value)) for name, f in TONAL.items()}
-    without = {name: (lambda _, value, image, f=f: f(image)) for name, f in WITHOUT_VALUE.items()}
-    return with_value | without
+def _others() -> list[Branch]:
+    """The others in their order, of grey levels."""
+    with_value = [lambda _, value, levels, f=f: f(levels, value) for f in TONAL.values()]
+    return with_value + [lambda _, value, levels, f=f: f(levels) for f in WITHOUT_VALUE.values()]
 
 
 def _along_x(
