@@ -1,7 +1,9 @@
 """Augmentation policies, ours against the same in Pillow, image by image as the papers write them.
 
-Ours augments a batch in one compiled program, split over two virtual devices; the others work on one image after
+Ours augments batches in one compiled program, split over two virtual devices; the others work on one image after
 another, in one process. They take turns, so that a change of the machine's load meets both alike; medians are compared.
+A program augments a few batches, one after the other, as a step of training goes on to other work: one of a few
+milliseconds is often over before the system has moved its two threads to two cores (``--batches 1`` shows that).
 
 PRIME is compared with its authors' PyTorch code, on batches, where ``--prime`` names a checkout of it; that needs
 torch, einops and opt_einsum.
@@ -40,6 +42,8 @@ DEVICES = 2
 class Arguments:
     runs: int = 7
     """Timed runs of each, after one that is not."""
+    batches: int = 4
+    """Batches of ours in one program."""
     only: tuple[str, ...] = ("AugMix", "RandAugment", "PRIME")
     """Policies."""
     prime: Path | None = None
@@ -58,7 +62,7 @@ def main(arguments: Arguments) -> None:
         pixels = photographs(batch_size, size)
         for name in arguments.only:
             peer = peers(arguments, size).get(name)
-            compiling, ours, other = compare(policy(name, size), peer, pixels, arguments.runs)
+            compiling, ours, other = compare(policy(name, size), peer, pixels, arguments)
             figures.append({"policy": name, "batch": batch_size, "size": size, "ours_ms": ours, "other_ms": other})
             shown = (f"{other:.3f}", f"{other / ours:.1f}") if other is not None else ("–", "–")
             table.add_row(name, f"{batch_size} of {size}×{size}", f"{ours:.3f}", *shown, f"{compiling:.1f}")
@@ -82,31 +86,33 @@ def peers(arguments: Arguments, size: int) -> dict[str, Callable[[np.ndarray], N
     return found
 
 
-def compare(augmentation, peer, pixels: np.ndarray, runs: int) -> tuple[float, float, float | None]:
+def compare(augmentation, peer, pixels: np.ndarray, arguments: Arguments) -> tuple[float, float, float | None]:
     """Seconds to compile, and median milliseconds per image of ours and the other's."""
     mesh = data_mesh()
-    images = jnp.asarray(pixels / np.float32(255))
-    keys, images = shard_batch((jax.random.split(jax.random.key(0), len(images)), images), mesh)
+    images = shard_batch(jnp.asarray(pixels / np.float32(255)), mesh)
+    # Images first, so that they are split.
+    keys = shard_batch(jax.random.split(jax.random.key(0), (len(pixels), arguments.batches)), mesh)
 
     @jax.jit
     def ours(keys, images):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return jax.vmap(augmentation)(keys, images)
+            augment = lambda i, _: jax.vmap(augmentation)(keys[:, i], images)  # noqa: E731
+            return jax.lax.fori_loop(0, arguments.batches, augment, images)
 
     start = time.perf_counter()
     jax.block_until_ready(ours(keys, images))
     compiling = time.perf_counter() - start
     times: dict[str, list[float]] = {"ours": [], "other": []}
-    for _ in range(runs):
-        for name, run in (
-            ("ours", lambda: jax.block_until_ready(ours(keys, images))),
-            ("other", partial(peer, pixels) if peer else None),
+    for _ in range(arguments.runs):
+        for name, run, batches in (
+            ("ours", lambda: jax.block_until_ready(ours(keys, images)), arguments.batches),
+            ("other", partial(peer, pixels) if peer else None, 1),
         ):
             if run is None:
                 continue
             start = time.perf_counter()
             run()
-            times[name].append((time.perf_counter() - start) * 1e3 / len(pixels))
+            times[name].append((time.perf_counter() - start) * 1e3 / (batches * len(pixels)))
     other = statistics.median(times["other"]) if times["other"] else None
     return compiling, statistics.median(times["ours"]), other
 
