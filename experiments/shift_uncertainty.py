@@ -1,9 +1,9 @@
 """Uncertainty under dataset shift: methods compared as images turn, move and are corrupted (Ovadia et al., 2019).
 
 One network as it is; its temperature fitted to held-out images; dropout left on, everywhere or before the last layer
-alone; a Laplace approximation of the last layer, where the paper has variational inference; and an ensemble. Networks
-without dropout are the same, so that these runs differ in what is predicted with them. All train on the same images:
-what is held out for the temperature is held out for all.
+alone; a Laplace approximation of the last layer, where the paper has variational inference, with a prior precision by
+evidence or by the held-out images; and an ensemble. Networks without dropout are the same, so that these runs differ in
+what is predicted with them. All train on the same images: what is held out for one is held out for all.
 
 At `small` scale the images are 4,000 handwritten digits.
 """
@@ -49,6 +49,9 @@ def runs(
         "dropout": train.Experiment(posterior=posteriors.MonteCarloDropout(num_samples), **everywhere),
         "last_layer_dropout": train.Experiment(posterior=of_last_layer, **last_layer),
         "last_layer_laplace": train.Experiment(posterior=posteriors.Laplace(curvature="kron"), **plain),
+        "laplace_held_out": train.Experiment(
+            posterior=posteriors.Laplace(curvature="kron", prior_by="held_out"), **plain
+        ),
         "ensemble": train.Experiment(members=members, **plain),
     }
 

@@ -228,6 +228,8 @@ def test_validated_prior_is_the_best_of_the_grid(network):
     expected = -(log_probs.sum() + log_probs[:5].sum()) / 17
     np.testing.assert_allclose(search.nll[4], expected, rtol=1e-4)
     assert search.at_edge == (search.best in (search.precisions[0], search.precisions[-1]))
+    at_once = Laplace("last_layer", "kron", prior_by="held_out").fit(None, model, variables, [batch], [batch])
+    assert at_once.prior_precision == posterior.validated([batch])[1].best
 
 
 def test_members_are_tuned_and_validated_together(network):
@@ -305,6 +307,8 @@ def test_bridge_inverts_the_map_from_dirichlet_to_normal_distributions():
         (lambda n: Laplace(sigma=-1.0), "sigma"),
         (lambda n: Laplace(prior_per="parameter"), "curvature diag, got curvature='kron'"),
         (lambda n: Laplace(LargestVariance(5)), "curvature='full' for a subnetwork"),
+        (lambda n: Laplace(prior_by="held_out", likelihood="gaussian"), "likelihood='categorical'"),
+        (lambda n: Laplace(prior_by="held_out").fit(None, *n), "held_out=None"),
         (lambda n: LargestMagnitude(0), "num_weights"),
         (lambda n: Laplace().fit(None, *n[:2], []), "Expected data"),
         (lambda n: Laplace().fit(None, *n[:2], [n[2][0]._replace(mask=jnp.zeros(12, bool))]), "Expected data"),

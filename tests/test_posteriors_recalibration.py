@@ -138,7 +138,7 @@ def test_any_classifier_is_recalibrated(method):
 
 
 def test_an_experiment_fits_it_to_what_is_held_out():
-    assert {train.predictive.fit_split(method) for method in METHODS} == {"validation"}
+    assert {train.predictive.fit_splits(method) for method in METHODS} == {("validation",)}
     method = TemperatureScaling()
     experiment = train.Experiment(
         data=data.Digits(validation=300),

@@ -64,6 +64,21 @@ def test_posterior_of_each_member(alone):
         dataclasses.replace(EXPERIMENT, members=0)
 
 
+def test_posterior_of_training_and_held_out_examples():
+    laplace = posteriors.Laplace("last_layer", "kron", prior_by="held_out")
+    experiment = dataclasses.replace(EXPERIMENT, data=data.Digits(validation=200), posterior=laplace)
+    found = train.fit_predictor(experiment)
+    network = found.members[0]
+    train_split, held_out = (
+        data.evaluation(experiment.data.load(split), batch_size=500, mesh=data_mesh()).batches()
+        for split in ("train", "validation")
+    )
+    state = laplace.fit(None, network.model, network.variables, train_split, held_out)
+    np.testing.assert_allclose(found.predictor(IMAGES), state.logits_fn()(IMAGES), atol=1e-4)
+    with pytest.raises(ValueError, match="validation"):
+        train.fit_predictor(dataclasses.replace(experiment, data=data.Digits()))
+
+
 def test_run_has_a_folder_for_each_member_and_is_restored(tmp_path):
     experiment = dataclasses.replace(EXPERIMENT, members=2)
     (error, *_) = run_experiment("two", experiment, tmp_path / "two")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -79,6 +80,13 @@ def on_one_cpu(tree: PyTree) -> PyTree:
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return tree
     return jax.device_put(tree, jax.local_devices()[0])
+
+
+def uncommitted(tree: PyTree) -> PyTree:
+    """By way of the host, values that go with others on any devices; as they are within ``jit``."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 
 def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:

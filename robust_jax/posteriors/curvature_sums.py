@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.core.mesh import on_one_cpu, split_beside
+from robust_jax.core.mesh import on_one_cpu, split_beside, uncommitted
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
@@ -91,11 +91,10 @@ def curvature_sums(
             total = _added(loss, kind, total, variables, chosen, part)
     if total is None or not total[1] > 0:
         raise ValueError("Expected data to fit, got none.")
-    # By the host, to be used on any devices.
-    total = jax.device_get(total)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(total)):
+    sums, count, log_likelihood = uncommitted(total)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((sums, log_likelihood))):
         raise ValueError("The curvature is not finite: the network's outputs overflow.")
-    return jax.tree.map(jnp.asarray, total[0]), float(total[1]), jnp.asarray(total[2])
+    return sums, float(count), log_likelihood
 
 
 # Each call waits for the one before: programs in which several devices wait for each other must not run side by side.

@@ -62,7 +62,7 @@ class IsotonicRegression:
     floor: float | None = None
     """ε; what never happened among n examples is not impossible. None is 1 / (n + 2)."""
 
-    fit_split: ClassVar[str] = "validation"
+    fit_splits: ClassVar[tuple[str, ...]] = ("validation",)
 
     def __post_init__(self):
         if self.floor is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.core.mesh import on_one_cpu
+from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import Block, Matrix, block_values, chosen_blocks, network_blocks
 from robust_jax.posteriors.curvature_sums import Loss, add_ggn_product, add_log_likelihood, curvature_sums
@@ -68,9 +68,13 @@ class Laplace:
     curvature: CurvatureName = "kron"
     """Form of H."""
     prior_precision: float | None = None
-    """δ, for all weights alike; None chooses it by the marginal likelihood."""
+    """δ, for all weights alike; None chooses it."""
+    prior_by: Literal["evidence", "held_out"] = "evidence"
+    """What it is chosen by: the marginal likelihood, which needs no other data, or the likelihood of held-out examples,
+    which asks more directly for calibrated predictions."""
     prior_per: Literal["all", "layer", "parameter"] = "all"
-    """What has a prior precision of its own where it is chosen. One for each parameter needs a diagonal curvature."""
+    """What has a prior precision of its own where it is chosen by evidence. One for each parameter needs a diagonal
+    curvature."""
     fisher: Fisher = "ggn"
     """The generalised Gauss–Newton matrix, or the empirical Fisher matrix, of gradients at the labels."""
     likelihood: Likelihood = "categorical"
@@ -88,6 +92,7 @@ class Laplace:
 
     def __post_init__(self):
         check_choice("curvature", self.curvature, CURVATURES)
+        check_choice("prior_by", self.prior_by, ("evidence", "held_out"))
         check_choice("prior_per", self.prior_per, PRIORS)
         check_choice("fisher", self.fisher, FISHERS)
         check_choice("likelihood", self.likelihood, LIKELIHOODS)
@@ -100,6 +105,11 @@ class Laplace:
             check_positive("prior_precision", self.prior_precision)
         if self._subnetwork and self.curvature != "full":
             raise ValueError(f"Expected curvature='full' for a subnetwork, got curvature={self.curvature!r}.")
+        if self.prior_by == "held_out" and (self.prior_per != "all" or self.likelihood != "categorical"):
+            raise ValueError(
+                "Expected prior_per='all' and likelihood='categorical' with prior_by='held_out', got "
+                f"prior_per={self.prior_per!r}, likelihood={self.likelihood!r}."
+            )
         limited = {"parameter": ("diag",), "layer": ("full", "kron", "diag"), "all": CURVATURES}[self.prior_per]
         if self.curvature not in limited:
             raise ValueError(
@@ -108,8 +118,17 @@ class Laplace:
             )
 
     @property
+    def fit_splits(self) -> tuple[str, ...]:
+        """Which examples of an experiment :meth:`fit` takes."""
+        return ("train", "validation") if self._by_held_out else ("train",)
+
+    @property
     def _subnetwork(self) -> bool:
         return not isinstance(self.weights, str | tuple)
+
+    @property
+    def _by_held_out(self) -> bool:
+        return self.prior_by == "held_out" and self.prior_precision is None
 
     def coverage(self, model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> list[Coverage]:
         """What the approximation makes of each layer and parameter, in the order in which layers run.
@@ -125,7 +144,14 @@ class Laplace:
             found.append(Coverage(block.name, block.size, rule))
         return found
 
-    def fit(self, key: PRNGKey | None, model: Any, variables: PyTree, batches: Iterable[Batch]) -> LaplacePosterior:
+    def fit(
+        self,
+        key: PRNGKey | None,
+        model: Any,
+        variables: PyTree,
+        batches: Iterable[Batch],
+        held_out: Iterable[Batch] | None = None,
+    ) -> LaplacePosterior:
         """The posterior at trained weights.
 
         Args:
@@ -133,14 +159,17 @@ class Laplace:
             model: a network, with ``apply(variables, images, train=False) -> Output``.
             variables: trained; ``{"params": …, …}``.
             batches: the training data, as they are; held in memory by subnetworks and curvatures of low rank.
+            held_out: what the network was not trained on, for a prior precision that is chosen by them.
 
         Raises:
-            ValueError: if a key is missing, there are no data, a layer is unknown, a batch norm is in training mode,
-                parameters have no rule, a subnetwork is larger than the network, memory does not suffice, or the
-                curvature is not finite.
+            ValueError: if a key or held-out examples are missing, there are no data, a layer is unknown, a batch norm
+                is in training mode, parameters have no rule, a subnetwork is larger than the network, memory does not
+                suffice, or the curvature is not finite.
         """
         if key is None and self._subnetwork and is_random(self.weights):
             raise ValueError(f"Expected a key to choose {self.weights!r} by, got key=None.")
+        if held_out is None and self._by_held_out:
+            raise ValueError("Expected held_out examples to choose the prior precision by, got held_out=None.")
         batches = iter(batches)
         first = next(batches, None)
         if first is None:
@@ -160,6 +189,8 @@ class Laplace:
             blocks=blocks,
             byte_budget=self.byte_budget,
         )
+        if self._by_held_out:
+            return posterior.validated(held_out)[0]
         return posterior if self.prior_precision is not None else posterior.tuned(self.prior_per)
 
     def _blocks(self, model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> tuple[Block, ...]:
@@ -210,7 +241,7 @@ class Laplace:
             # One prior precision is added to all.
             sums = curvature_sums(loss, "diag", variables, {}, batches, byte_budget=self.byte_budget)[0]
             return jax.tree.map(jnp.negative, sums)
-        squares = jax.device_get(swag.moments(key, loss.model, on_one_cpu(variables), batches).squares)
+        squares = uncommitted(swag.moments(key, loss.model, on_one_cpu(variables), batches).squares)
         return {block.name: block_values(block, squares) for block in loss.blocks}
 
     def _low_rank(
@@ -237,7 +268,7 @@ class Laplace:
         if not jnp.isfinite(total):
             raise ValueError("The likelihood is not finite: the network's outputs overflow.")
         curvature = curvatures.low_rank_curvature(multiply, loss.blocks, self.rank, np.asarray(start))
-        return curvature, jnp.asarray(jax.device_get(total))
+        return curvature, uncommitted(total)
 
     def _check_memory(self, what: str, needed: int) -> None:
         if needed > self.byte_budget:

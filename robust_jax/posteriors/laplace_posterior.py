@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.core.mesh import on_one_cpu
+from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors.blocks import Block, block_values, chunk_size, derivatives, with_values
 from robust_jax.posteriors.curvatures import Curvature, Full, Precisions, precision_of
@@ -191,6 +191,7 @@ class LaplacePosterior:
             total = _add_held_out_nll(given, total, grid, batch)
         if total is None:
             raise ValueError("Expected held-out data, got none.")
+        total = uncommitted(total)
         nll = total[0] / total[1]
         by_evidence = jax.vmap(self.log_marginal_likelihood)(grid)
         search = PriorSearch(grid, nll, by_evidence, grid[jnp.argmin(nll)], grid[jnp.argmax(by_evidence)])

@@ -50,7 +50,7 @@ class TemperatureScaling:
         Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), section 4.2.
     """
 
-    fit_split: ClassVar[str] = "validation"
+    fit_splits: ClassVar[tuple[str, ...]] = ("validation",)
 
     def fit(self, key: PRNGKey | None, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Scaled:
         """The temperature of a network.
@@ -91,7 +91,7 @@ class VectorScaling:
         Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), section 4.2.
     """
 
-    fit_split: ClassVar[str] = "validation"
+    fit_splits: ClassVar[tuple[str, ...]] = ("validation",)
 
     def fit(self, key: PRNGKey | None, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Scaled:
         """Scales and shifts of a network; arguments as :meth:`TemperatureScaling.fit`.

@@ -93,8 +93,7 @@ class Experiment:
     posterior: Any = None
     """What is fitted about the weights of each network, such as a Laplace approximation, and predicts in its place.
 
-    It sees the training images as they are, or if its class says ``fit_split = "validation"``, as recalibration does,
-    those that ``data`` holds out."""
+    It sees the training images as they are, or those that ``data`` holds out, or both, as its ``fit_splits`` say."""
     batch_size: int = 128
     """Examples per step, over all devices."""
     suites: dict[str, Any] = dataclasses.field(default_factory=dict)

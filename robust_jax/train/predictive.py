@@ -84,22 +84,22 @@ def _predictor(
     train: Callable[[list[Experiment], list[Path | None]], Iterable[Trained]],
 ) -> TrainedEnsemble:
     # Before hours are spent on training: it raises where nothing is held out for a posterior that wants it.
-    source = None if experiment.posterior is None else experiment.data.load(fit_split(experiment.posterior))
+    sources = [] if experiment.posterior is None else list(map(experiment.data.load, fit_splits(experiment.posterior)))
     several = experiment.members > 1
     folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
     trained = train(member_experiments(experiment), folders)
     members = tuple(member for one in trained for member in _snapshots(one))
     predictors = [member.predictor for member in members]
-    if source is not None:
-        examples = _as_they_are(experiment, source)
+    if sources:
+        examples = [_as_they_are(experiment, source) for source in sources]
         predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
     together = posteriors.ensemble(predictors).logits_fn() if len(members) > 1 else predictors[0]
     return TrainedEnsemble(together, members)
 
 
-def fit_split(posterior: Any) -> str:
-    """Which examples a posterior is fitted to: ``train``, or what its class calls ``fit_split``."""
-    return getattr(posterior, "fit_split", "train")
+def fit_splits(posterior: Any) -> tuple[str, ...]:
+    """Which examples a posterior is fitted to: ``train``, or what it calls ``fit_splits``; its ``fit`` takes each."""
+    return getattr(posterior, "fit_splits", ("train",))
 
 
 def _snapshots(trained: Trained) -> tuple[Trained, ...]:
@@ -113,8 +113,9 @@ def _as_they_are(experiment: Experiment, source: data.Source) -> Evaluation:
     return data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
 
 
-def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: Evaluation) -> Partial:
+def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: list[Evaluation]) -> Partial:
     key = jax.random.fold_in(named_key(jax.random.key(experiment.seed), "posterior"), member)
     fit_key, predict_key = jax.random.split(key)
-    state = experiment.posterior.fit(fit_key, trained.model, trained.variables, examples.batches())
+    batches = [split.batches() for split in examples]
+    state = experiment.posterior.fit(fit_key, trained.model, trained.variables, *batches)
     return state.logits_fn(predict_key)
