@@ -97,6 +97,42 @@ def test_log_density_is_that_of_likelihood_and_prior(regression, sampled):
         np.testing.assert_allclose(sampled[name].log_density[0, :5], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("start", [0.02, 2.0])
+@pytest.mark.parametrize("kind", [posteriors.Hmc, posteriors.Nuts])
+def test_burn_in_finds_a_step_size(regression, kind, start):
+    batches, mean, covariance, variables = regression
+    settings = {**COMMON, "burn_in": 200, "num_chains": 2, "num_samples": 300, "target_acceptance": 0.8}
+    samples = kind(step_size=start, **settings).fit(KEY, Linear(), variables, batches)
+    # Whole numbers of steps make a trajectory longer than it is to be, and acceptance a little higher.
+    np.testing.assert_allclose(samples.acceptance_rate.mean(axis=1), 0.8, atol=0.15)
+    assert np.ptp(samples.step_size, axis=1).max() == 0
+    assert 0.1 < float(samples.step_size.min()) <= float(samples.step_size.max()) < 2
+    weights = np.asarray(samples.ensemble.members.args[0]["params"]["head"]["kernel"])[..., 0]
+    np.testing.assert_allclose((weights.mean(axis=0) - mean) / np.sqrt(np.diag(covariance)), 0, atol=0.25)
+
+
+def test_diagnostics_tell_chains_that_agree():
+    """Of independent normal draws, of chains whose means differ, and of draws that each stay for five samples."""
+    draws = np.random.default_rng(0).normal(size=(4, 250, 1, 1, 2))
+    images = jnp.ones((3, 1, 1, 1))
+
+    def samples_of(kernels):
+        kernels = jnp.float32(kernels.reshape(*kernels.shape[:2], 1, 2))
+        networks = models.predictor(Linear(), {"params": {"head": {"kernel": kernels.reshape(-1, 1, 2)}}})
+        return posteriors.Samples(posteriors.Ensemble(networks), jnp.zeros(kernels.shape[:2]), None)
+
+    agreeing = samples_of(draws)
+    assert agreeing.r_hat(images).shape == (3, 2)
+    np.testing.assert_allclose(agreeing.r_hat(images), 1, atol=0.02)
+    np.testing.assert_allclose(agreeing.effective_sample_size(images), 1000, rtol=0.2)
+    apart = samples_of(draws + 3 * np.arange(4)[:, None, None, None, None] * np.array([1, 0]))
+    assert float(apart.r_hat(images).min()) > 1.5
+    slow = samples_of(np.repeat(draws[:, :50], 5, axis=1))
+    np.testing.assert_allclose(slow.effective_sample_size(images), 200, rtol=0.3)
+    with pytest.raises(ValueError, match="at least 4 samples of each chain, got 3"):
+        samples_of(draws[:, :3]).r_hat(images)
+
+
 MLP = models.Mlp(num_classes=3, widths=(4,), activation="tanh")
 SHORT = {"num_samples": 3, "burn_in": 1}
 
@@ -166,6 +202,8 @@ def test_what_cannot_be_sampled_is_refused(classes):
         (lambda: posteriors.Hmc(num_samples=0), "num_samples > 0"),
         (lambda: posteriors.Hmc(burn_in=-1), "burn_in >= 0"),
         (lambda: posteriors.Nuts(step_size=-0.1), "step_size > 0"),
+        (lambda: posteriors.Nuts(target_acceptance=1.0), "target_acceptance=1.0"),
+        (lambda: posteriors.Hmc(target_acceptance=0.8, burn_in=0), "burn_in=0"),
         (lambda: posteriors.Nuts(likelihood="normal"), "Unknown likelihood 'normal'"),
         (lambda: posteriors.Sgld(batch_size=0), "batch_size > 0"),
         (lambda: posteriors.Sghmc(friction=0.0), "friction > 0"),

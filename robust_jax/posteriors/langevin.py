@@ -50,7 +50,7 @@ class Sgld(Sampler):
 
         def sample(unit: PyTree, sample_key: PRNGKey) -> tuple[PyTree, Chain]:
             unit, _ = jax.lax.scan(step, unit, jax.random.split(sample_key, self.steps))
-            return unit, Chain(unit, target.log_density(unit), None)
+            return unit, Chain(unit, target.log_density(unit))
 
         return jax.lax.scan(sample, unit, jax.random.split(key, self.burn_in + self.num_samples))[1]
 
@@ -104,7 +104,7 @@ class Sghmc(Sampler):
 
         def sample(state: tuple[PyTree, PyTree], sample_key: PRNGKey) -> tuple[tuple[PyTree, PyTree], Chain]:
             state, _ = jax.lax.scan(step, state, jax.random.split(sample_key, self.steps))
-            return state, Chain(state[0], target.log_density(state[0]), None)
+            return state, Chain(state[0], target.log_density(state[0]))
 
         start = (unit, jax.tree.map(jnp.zeros_like, unit))
         return jax.lax.scan(sample, start, jax.random.split(key, self.burn_in + self.num_samples))[1]

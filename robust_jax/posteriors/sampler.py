@@ -28,11 +28,12 @@ LEAST_ACCEPTANCE = 1e-3
 
 
 class Chain(NamedTuple):
-    """What one chain visits; ``acceptance_rate`` is None for methods that accept every step."""
+    """What one chain visits; the last two are None for methods that accept every step."""
 
     unit: PyTree
     log_density: Float[Array, "s"]
-    acceptance_rate: Float[Array, "s"] | None
+    acceptance_rate: Float[Array, "s"] | None = None
+    step_size: Float[Array, "s"] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -49,6 +50,8 @@ class Samples:
     """log p(D | w) + log p(u) of each sample, u being the weights in units of the prior's scale."""
     acceptance_rate: Float[Array, "chains s"] | None
     """Probability with which each sample's proposal was accepted; None without a test of acceptance."""
+    step_size: Float[Array, "chains s"] | None = None
+    """Of the integrator, in units of the prior's scale, given or found; None without a test of acceptance."""
 
     @property
     def num_members(self) -> int:
@@ -62,6 +65,39 @@ class Samples:
     def logits_fn(self, key: PRNGKey | None = None) -> Partial:
         """Log-probabilities of the mean of the samples' probabilities; nothing is random."""
         return self.ensemble.logits_fn(key)
+
+    def r_hat(self, images: Images) -> Float[Array, "b k"]:
+        """How much wider all samples of a probability spread than those of half a chain: near 1 where chains agree.
+
+        The greater of the rank-normalised and the folded one (Vehtari et al., arXiv 1903.08008, section 4), of what
+        networks say: of weights, which may be exchanged for each other, it would tell little (Izmailov et al., arXiv
+        2104.14421, section 4). NaN where all samples say the same.
+
+        Raises:
+            ValueError: if a chain has fewer than four samples.
+        """
+        return _diagnostic("rhat", self._chain_probabilities(images))
+
+    def effective_sample_size(self, images: Images) -> Float[Array, "b k"]:
+        """How many independent samples tell as much of a probability (the bulk's; Vehtari et al., section 3).
+
+        Raises:
+            ValueError: if a chain has fewer than four samples.
+        """
+        return _diagnostic("ess_bulk", self._chain_probabilities(images))
+
+    def _chain_probabilities(self, images: Images) -> Float[Array, "chains s b k"]:
+        num_chains, num_samples = self.log_density.shape
+        if num_samples < 4:
+            raise ValueError(f"Expected at least 4 samples of each chain, got {num_samples}.")
+        probabilities = jax.nn.softmax(self.member_logits(images))
+        return probabilities.reshape(num_chains, num_samples, *probabilities.shape[1:])
+
+
+@partial(jax.jit, static_argnums=0)
+def _diagnostic(name: str, draws: Float[Array, "chains s b k"]) -> Float[Array, "b k"]:
+    with jax.numpy_rank_promotion("allow"):  # Where who imports this package forbids it.
+        return getattr(import_blackjax().diagnostics, name)(draws)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +165,7 @@ class Sampler:
         size = self.num_chains * self.num_samples
         state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), state)
         networks = predictor(model, {"params": members, **state})
-        return Samples(Ensemble(networks), chains.log_density, chains.acceptance_rate)
+        return Samples(Ensemble(networks), chains.log_density, chains.acceptance_rate, chains.step_size)
 
     def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:
         """``burn_in + num_samples`` samples from unit weights on."""
