@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from robust_jax import models
-from robust_jax.posteriors import ensemble
+from robust_jax.posteriors import Laplace, Mixture, RandomWeights, ensemble
+from robust_jax.types import Batch
 
 KEY = jax.random.key(0)
 NETWORK = models.ResNet(stage_sizes=(1,), width=4, num_classes=3)
@@ -65,6 +66,30 @@ def test_new_weights_do_not_compile_anew(members):
     assert len(traces) == 1
 
 
+def test_unlike_members_are_a_mixture(members):
+    """Another network, a function that is no pytree, and subnetworks of one network, which differ by block."""
+    mlp = models.Mlp(widths=(5,), num_classes=3)
+    params, _ = models.init(mlp, KEY, (8, 8, 3))
+    posterior = Laplace(RandomWeights(20), "full", 1.0)
+    batch = Batch(IMAGES, jnp.arange(5) % 3, jnp.ones(5, bool), jnp.arange(5))
+    subnetworks = [posterior.fit(jax.random.key(i), NETWORK, members[0].args[0], [batch]) for i in range(2)]
+    unlike = [
+        members[0],
+        models.predictor(mlp, {"params": params}),
+        lambda images: images.sum(axis=(1, 2)),
+        *(state.logits_fn() for state in subnetworks),
+    ]
+    mixture = ensemble(unlike)
+    assert isinstance(mixture, Mixture)
+    assert mixture.num_members == 5
+    alone = np.stack([one(IMAGES) for one in unlike])
+    np.testing.assert_allclose(mixture.member_logits(IMAGES), alone, atol=1e-5)
+    logits_fn = mixture.logits_fn()
+    np.testing.assert_allclose(logits_fn.func.member_logits(*logits_fn.args, IMAGES), alone, atol=1e-5)
+    found = jax.jit(lambda f, x: f(x))(logits_fn, IMAGES)
+    np.testing.assert_allclose(jnp.exp(found), jax.nn.softmax(alone).mean(axis=0), atol=1e-5)
+
+
 def test_gradients_are_finite(members):
     gradient = jax.grad(lambda x: ensemble(members).logits_fn()(x)[:, 0].sum())(IMAGES)
     assert jnp.isfinite(gradient).all()
@@ -74,7 +99,9 @@ def test_gradients_are_finite(members):
 def test_bad_input(members):
     with pytest.raises(ValueError, match="one member or more"):
         ensemble([])
-    with pytest.raises(ValueError, match="another kind at 1"):
-        ensemble([members[0], models.predictor(NETWORK.clone(num_classes=4), members[0].args[0])])
+    other = NETWORK.clone(num_classes=4)
+    params, state = models.init(other, KEY, (8, 8, 3))
+    with pytest.raises(ValueError, match=r"equal numbers of classes, got \[3, 4\]"):
+        ensemble([members[0], models.predictor(other, {"params": params, **state})]).logits_fn()(IMAGES)
     with pytest.raises(ValueError, match="Did you mean 'vmap'"):
         ensemble(members, member_map="vmapp")

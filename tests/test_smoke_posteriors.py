@@ -14,7 +14,7 @@ from robust_jax.commands.run import run_experiment
     [
         ("deep_ensembles", "adversarial_ensemble", 2),
         ("mola", "mixture", 2),
-        ("subnetwork_laplace", "subnetwork", 1),
+        ("subnetwork_laplace", "by_swag", 1),
         ("spatial_smoothing", "smoothed", 1),
         ("film_ensemble", "film_2", 1),
         ("empcov", "hmc_emp_cov", 1),
@@ -33,11 +33,11 @@ def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run
 
 
 def test_smoke_of_uncertainty_under_shift(repository, on_two_devices, tmp_path):
-    """A posterior of held-out examples, and the ensemble, whose members are looked at."""
+    """A posterior of training and held-out examples, and the ensemble, whose members are looked at."""
     experiments = load_experiment_file(repository / "experiments" / "shift_uncertainty.py").runs("smoke")
-    assert len(experiments) == 6
+    assert len(experiments) == 7
     runs = {}
-    for run in ("temperature", "ensemble"):
+    for run in ("laplace_held_out", "ensemble"):
         experiment = dataclasses.replace(on_two_devices(experiments[run]), epochs=1, data=data.Digits(validation=1200))
         runs[run] = run_experiment(run, experiment, tmp_path / run)
     text = report.comparison_markdown(runs)

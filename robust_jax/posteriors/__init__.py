@@ -1,7 +1,7 @@
 """Distributions over weights, and predictions averaged over them: logits functions as any other."""
 
 from robust_jax.posteriors.emp_cov import EmpCov, input_covariance
-from robust_jax.posteriors.ensemble import Ensemble, ensemble, stack
+from robust_jax.posteriors.ensemble import Ensemble, Mixture, ensemble, stack
 from robust_jax.posteriors.gaussian_mixture import gaussian_mixture
 from robust_jax.posteriors.hamiltonian import Hmc, Nuts
 from robust_jax.posteriors.isotonic import Isotonic, IsotonicRegression
@@ -31,6 +31,7 @@ __all__ = [
     "LaplacePrior",
     "LargestMagnitude",
     "LargestVariance",
+    "Mixture",
     "Moments",
     "MonteCarloDropout",
     "MonteCarloDropoutPosterior",

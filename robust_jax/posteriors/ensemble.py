@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice
 from robust_jax.core.mixtures import mixture_logits
+from robust_jax.core.predictor import as_predictor
 from robust_jax.types import Images, LogitsFn, PRNGKey
 
 MEMBER_MAPS = ("auto", "vmap", "map")
@@ -61,24 +62,68 @@ class _Mean:
         return _map_members(self.member_map, members, images)
 
 
-def ensemble(members: Sequence[LogitsFn], *, member_map: MemberMap = "auto") -> Ensemble:
-    """An ensemble of logits functions that are alike but for their arrays, such as of one network.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """An ensemble of members that are unlike: of other networks, or of other subnetworks of one.
+
+    A pytree; its members are computed one after the other, each by a part of the program.
+    """
+
+    members: tuple[Partial, ...]
+    """Logits functions."""
+
+    @property
+    def num_members(self) -> int:
+        """M."""
+        return len(self.members)
+
+    def member_logits(self, images: Images) -> Float[Array, "members b k"]:
+        """What each member says.
+
+        Raises:
+            ValueError: if they tell different numbers of classes apart.
+        """
+        logits = [member(images) for member in self.members]
+        classes = [each.shape[-1] for each in logits]
+        if len(set(classes)) > 1:
+            raise ValueError(f"Expected members with equal numbers of classes, got {classes}.")
+        return jnp.stack(logits)
+
+    def logits_fn(self, key: PRNGKey | None = None) -> Partial:
+        """Log-probabilities of the mean of the members' probabilities, as one logits function; nothing is random."""
+        del key
+        return Partial(_MixtureMean(), self)
+
+
+@dataclasses.dataclass(frozen=True)
+class _MixtureMean:
+    def __call__(self, mixture: Mixture, images: Images) -> Float[Array, "b k"]:
+        return mixture_logits(mixture.member_logits(images))
+
+    def member_logits(self, mixture: Mixture, images: Images) -> Float[Array, "members b k"]:
+        """For who looks at what members disagree on."""
+        return mixture.member_logits(images)
+
+
+def ensemble(members: Sequence[LogitsFn], *, member_map: MemberMap = "auto") -> Ensemble | Mixture:
+    """Equally likely logits functions: stacked where they are alike but for the values of their arrays, as of one
+    network, and a :class:`Mixture` where not.
 
     Args:
-        members: as :func:`~robust_jax.models.predictor` gives them.
+        members: as :func:`~robust_jax.models.predictor` gives them, or any others.
         member_map: see :class:`Ensemble`.
 
     Raises:
-        ValueError: if there is none, they differ in more than their arrays, or the map is unknown.
+        ValueError: if there is none, or the map is unknown.
     """
     check_choice("member_map", member_map, MEMBER_MAPS)
     if not members:
         raise ValueError("Expected one member or more, got none.")
-    first = jax.tree.structure(members[0])
-    for i, member in enumerate(members):
-        if jax.tree.structure(member) != first:
-            raise ValueError(f"Expected members that differ in their arrays alone, got another kind at {i}.")
-    return Ensemble(stack(members), member_map)
+    members = tuple(map(as_predictor, members))
+    arrays = [tuple((jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(member)) for member in members]
+    alike = len(set(zip(map(jax.tree.structure, members), arrays, strict=True))) == 1
+    return Ensemble(stack(members), member_map) if alike and arrays[0] else Mixture(members)
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
