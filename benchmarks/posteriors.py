@@ -35,9 +35,11 @@ from rich.table import Table
 
 from robust_jax import data, models, posteriors
 from robust_jax.core.files import write_atomically
-from robust_jax.core.mesh import data_mesh
+from robust_jax.core.mesh import data_mesh, replicate, shard_batch
 from robust_jax.types import Batch, Output
 
+DEVICES = 2
+"""Virtual devices of a CPU that ours splits batches over."""
 WIDTHS = (16, 32, 64)
 CASES = {
     "last layer, full": ("last_layer", "full"),
@@ -97,22 +99,29 @@ def main(arguments: Arguments) -> None:
 
 
 def speed(arguments: Arguments) -> list[dict]:
-    images, labels = first_images(arguments.data_dir, arguments.num_images)
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    mesh = data_mesh()
+    images, labels = map(np.asarray, first_images(arguments.data_dir, arguments.num_images))
+    batches = [
+        shard_batch(Batch(images[i], labels[i], np.ones(len(images[i]), bool), np.arange(len(images[i]))), mesh)
+        for i in slices(arguments)
+    ]
     network = ConvNet()
     variables = network.init(jax.random.key(0), images[:1])
     # Logits that say something.
     kernel = variables["params"]["head"]["kernel"]
     variables["params"]["head"]["kernel"] = 5 * jax.random.normal(jax.random.key(1), kernel.shape)
+    variables = replicate(variables, mesh)
     table = Table(title=f"seconds for {arguments.num_images} images, medians of {arguments.runs}")
     for column in ("posterior", "of", "ours", "laplace-torch", "theirs / ours", "first call", "difference"):
         table.add_column(column, justify="left" if column in ("posterior", "of") else "right")
     figures = []
     for name, (weights, curvature) in CASES.items():
-        ours = our_fit(arguments, network, variables, images, labels, weights, curvature)
+        ours = our_fit(network, variables, batches, weights, curvature)
         theirs = torch_fit(arguments, variables, images, labels, weights, curvature)
         first = time.perf_counter()
         state, other = ours(), theirs()
-        predict, predict_other = our_prediction(arguments, state, images), torch_prediction(arguments, other, images)
+        predict, predict_other = our_prediction(state, batches), torch_prediction(arguments, other, images)
         difference = float(np.abs(predict() - predict_other()).max())
         first = time.perf_counter() - first
         for what, run, run_other in (("fit", ours, theirs), ("prediction", predict, predict_other)):
@@ -125,19 +134,15 @@ def speed(arguments: Arguments) -> list[dict]:
     return figures
 
 
-def our_fit(arguments, network, variables, images, labels, weights, curvature) -> Callable:
+def our_fit(network, variables, batches, weights, curvature) -> Callable:
     laplace = posteriors.Laplace(weights, curvature, 1.0, separate_bias=curvature == "kron")
-    batches = [
-        Batch(images[i], labels[i], jnp.ones(len(images[i]), bool), jnp.arange(len(images[i])))
-        for i in slices(arguments)
-    ]
     return lambda: jax.block_until_ready(laplace.fit(None, network, variables, batches))
 
 
-def our_prediction(arguments, state, images) -> Callable:
+def our_prediction(state, batches) -> Callable:
     run = jax.jit(lambda logits_fn, images: jax.nn.softmax(logits_fn(images)))
     logits_fn = state.logits_fn()
-    return lambda: np.concatenate([np.asarray(run(logits_fn, images[i])) for i in slices(arguments)])
+    return lambda: np.concatenate([np.asarray(run(logits_fn, batch.image)) for batch in batches])
 
 
 def torch_fit(arguments, variables, images, labels, weights, curvature) -> Callable:

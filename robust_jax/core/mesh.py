@@ -23,6 +23,14 @@ def data_mesh(devices=None) -> Mesh:
     return jax.make_mesh((len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def mesh_of(array: Array) -> Mesh:
+    """The data mesh whose devices an array is split over; of one device, for what lies on it alone."""
+    sharding = array.sharding
+    if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == (DATA_AXIS,):
+        return sharding.mesh
+    return data_mesh([min(sharding.device_set, key=lambda device: device.id)])
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 

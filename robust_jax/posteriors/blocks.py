@@ -259,8 +259,8 @@ def _bytes_per_example(block_list: Iterable[Block], num_sums: int) -> int:
     return 4 * (held + largest)
 
 
-def chunk_size(blocks: tuple[Block, ...], num_sums: int, batch_size: int, byte_budget: int) -> int:
-    """Examples at once, over all devices, so that a batch is in parts of about one size.
+def chunk_size(blocks: tuple[Block, ...], num_sums: int, batch_size: int, byte_budget: int, *, num_devices: int) -> int:
+    """Examples at once, over all devices that a batch is split over, so that it is in parts of about one size.
 
     Raises:
         ValueError: if there is not memory enough for one.
@@ -272,7 +272,6 @@ def chunk_size(blocks: tuple[Block, ...], num_sums: int, batch_size: int, byte_b
             f"byte_budget={byte_budget:,}."
         )
     at_once = min(byte_budget, CPU_BYTES) if jax.default_backend() == "cpu" else byte_budget
-    num_devices = jax.device_count()
     num_parts = _up(batch_size, max(at_once // needed, 1) * num_devices)
     return min(_up(_up(batch_size, num_parts), num_devices) * num_devices, batch_size)
 

@@ -1,18 +1,19 @@
-"""Sums over data that curvatures are made of, in as many examples at once as memory allows."""
+"""Sums over data that curvatures are made of: on each device in as many examples at once as memory allows."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.core.mesh import on_one_cpu, split_beside, uncommitted
+from robust_jax.core.mesh import DATA_AXIS, mesh_of, replicate, shard_batch, to_host
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
@@ -77,32 +78,61 @@ def curvature_sums(
     Raises:
         ValueError: if there are no data, one example needs more memory than there is, or the sums are not finite.
     """
-    total, chunk = None, None
-    variables = on_one_cpu(variables)
-    for batch in map(on_one_cpu, batches):
-        if chunk is None:
+    total = None
+    for batch in batches:
+        if total is None:
+            mesh = mesh_of(jnp.asarray(batch.image))
+            if jax.process_count() == 1:  # Else they are on all devices already.
+                variables = replicate(variables, mesh)
             num_classes = linear_layers(loss.model, variables, batch.image.shape[1:])[1]
             num_sums = num_classes if loss.fisher == "ggn" else 1
-            chunk = chunk_size(loss.blocks, num_sums, len(batch.image), byte_budget)
-        for part in _parts(batch, chunk):
-            if total is None:
-                shapes = _sums.eval_shape(loss, kind, variables, chosen, part)
-                total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-            total = _added(loss, kind, total, variables, chosen, part)
-    if total is None or not total[1] > 0:
+            chunk = chunk_size(loss.blocks, num_sums, len(batch.image) // mesh.size, byte_budget, num_devices=1)
+            total = _zeros(loss, kind, mesh, variables, chosen, batch)
+        for part in range(-(-len(batch.image) // (mesh.size * chunk))):
+            total = _added(loss, kind, mesh, chunk, total, variables, chosen, batch, part)
+    if total is None:
         raise ValueError("Expected data to fit, got none.")
-    sums, count, log_likelihood = uncommitted(total)
+    sums, count, log_likelihood = jax.tree.map(lambda leaf: jnp.asarray(leaf.sum(axis=0)), to_host(total))
+    if not count > 0:
+        raise ValueError("Expected data to fit, got none.")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((sums, log_likelihood))):
         raise ValueError("The curvature is not finite: the network's outputs overflow.")
     return sums, float(count), log_likelihood
 
 
-# Each call waits for the one before: programs in which several devices wait for each other must not run side by side.
-@partial(jax.jit, static_argnums=(0, 1))
+def _zeros(loss: Loss, kind: str, mesh: Mesh, variables: PyTree, chosen: Mapping[str, Array], batch: Batch) -> PyTree:
+    """Sums of nothing, one on each device."""
+    shapes = _sums.eval_shape(loss, kind, variables, chosen, batch)
+    return shard_batch(jax.tree.map(lambda leaf: np.zeros((mesh.size, *leaf.shape), leaf.dtype), shapes), mesh)
+
+
+# Every device adds up its own examples: none waits for another until all is summed.
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
 def _added(
-    loss: Loss, kind: str, total: PyTree, variables: PyTree, chosen: Mapping[str, Array], batch: Batch
+    loss: Loss,
+    kind: str,
+    mesh: Mesh,
+    chunk: int,
+    total: PyTree,
+    variables: PyTree,
+    chosen: Mapping[str, Array],
+    batch: Batch,
+    part: int,
 ) -> PyTree:
-    return jax.tree.map(jnp.add, total, _sums(loss, kind, variables, chosen, batch))
+    """Adds a part of each device's examples, ``chunk`` of them, filled up with some that do not count."""
+
+    def rows(leaf: Array, part: Array) -> Array:
+        padded = jnp.pad(leaf, ((0, -len(leaf) % chunk), *((0, 0),) * (leaf.ndim - 1)))
+        return jax.lax.dynamic_slice_in_dim(padded, part * chunk, chunk)
+
+    def add(total: PyTree, variables: PyTree, chosen: Mapping[str, Array], batch: Batch, part: Array) -> PyTree:
+        found = _sums(loss, kind, variables, chosen, jax.tree.map(lambda leaf: rows(leaf, part), batch))
+        return jax.tree.map(lambda old, new: old + new[None], total, found)
+
+    split, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
+    specs = (split, whole, whole, split, whole)
+    added = jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    return added(total, variables, chosen, batch, part)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -146,16 +176,3 @@ def add_ggn_product(
 def add_log_likelihood(loss: Loss, total: Float[Array, ""], variables: PyTree, batch: Batch) -> Float[Array, ""]:
     """Adds that of a batch, under the network."""
     return total + loss.log_likelihood(predictor(loss.model, variables)(batch.image), batch)
-
-
-def _parts(batch: Batch, chunk: int) -> Iterator[Batch]:
-    """Parts of one size, filled up with examples that do not count, and each split over devices as the batch is."""
-    num_parts = -(-len(batch.image) // chunk)
-    for i in range(num_parts):
-        part = jax.tree.map(lambda leaf, i=i: leaf[i::num_parts], batch) if num_parts > 1 else batch
-        missing = chunk - len(part.image)
-        if missing:
-            part = jax.tree.map(
-                lambda leaf, missing=missing: jnp.pad(leaf, ((0, missing), *((0, 0),) * (leaf.ndim - 1))), part
-            )
-        yield split_beside(part, batch.image) if num_parts > 1 else part

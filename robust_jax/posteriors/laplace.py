@@ -177,7 +177,7 @@ class Laplace:
         batches = itertools.chain((first,), batches)
         blocks = self._blocks(model, variables, first.image.shape[1:])
         if self._subnetwork or self.curvature == "low_rank":
-            batches = list(map(on_one_cpu, batches))
+            batches = list(batches)
         loss = Loss(model, blocks, self.fisher, self.likelihood, self.sigma)
         curvature, log_likelihood = self._curvature(key, loss, variables, batches)
         posterior = LaplacePosterior(
@@ -241,7 +241,7 @@ class Laplace:
             # One prior precision is added to all.
             sums = curvature_sums(loss, "diag", variables, {}, batches, byte_budget=self.byte_budget)[0]
             return jax.tree.map(jnp.negative, sums)
-        squares = uncommitted(swag.moments(key, loss.model, on_one_cpu(variables), batches).squares)
+        squares = uncommitted(swag.moments(key, loss.model, variables, batches).squares)
         return {block.name: block_values(block, squares) for block in loss.blocks}
 
     def _low_rank(
@@ -252,7 +252,7 @@ class Laplace:
             raise ValueError(f"Expected rank below the number of weights, {size}, got rank={self.rank}.")
         self._check_memory(f"{self.rank} vectors of {size} weights", 12 * self.rank * size)
         start = jax.random.normal(jax.random.key(0) if key is None else key, (size,))
-        variables = on_one_cpu(variables)
+        variables, batches = on_one_cpu(variables), list(map(on_one_cpu, batches))
 
         def multiply(vector: dict[str, Matrix]) -> dict[str, Matrix]:
             product = jax.tree.map(jnp.zeros_like, vector)

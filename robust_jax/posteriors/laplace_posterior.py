@@ -111,7 +111,7 @@ class LaplacePosterior:
             precisions: prior precisions in place of the posterior's own; covariances get an axis of them first.
         """
         num_classes = linear_layers(self.model, self.variables, images.shape[1:])[1]
-        chunk = chunk_size(self.blocks, num_classes, len(images), self.byte_budget)
+        chunk = chunk_size(self.blocks, num_classes, len(images), self.byte_budget, num_devices=jax.device_count())
 
         def some(images: Images) -> tuple[Logits, Covariances]:
             logits, given = derivatives(
