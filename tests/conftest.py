@@ -10,7 +10,9 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from xla_flags import quick_flags
 
@@ -76,3 +78,14 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the real data sets in {path.parent.name}/{path.name}")
     return path
+
+
+@pytest.fixture(scope="session")
+def golden_arrays(shared_data: Path) -> Callable[[str], dict[str, Any]]:
+    """The arrays of a file of other people's results, by its name."""
+
+    def read(name: str) -> dict[str, Any]:
+        with np.load(shared_data.parent / "golden" / f"{name}.npz") as file:
+            return dict(file)
+
+    return read

@@ -351,13 +351,13 @@ def check_statistics(name, expected, clean, draws, uncertain=(0, 0)):
 
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", c_bar.BAR_CIFAR)
-def test_statistics_are_the_original_ones_on_cifar(name, shared_data):
-    clean = np.load(shared_data.parent / "golden" / "cifar10c_golden32.npz")["clean"]
+def test_statistics_are_the_original_ones_on_cifar(name, golden_arrays):
+    clean = golden_arrays("cifar10c_golden32")["clean"]
     check_statistics(name, ORIGINAL_CIFAR[name], clean, {"checkerboard_cutout": 150}.get(name, 32))
 
 
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", c_bar.BAR_IMAGENET)
-def test_statistics_are_the_original_ones_at_224(name, shared_data):
-    clean = np.load(shared_data.parent / "golden" / "imagenetc_golden.npz")["clean"]
+def test_statistics_are_the_original_ones_at_224(name, golden_arrays):
+    clean = golden_arrays("imagenetc_golden")["clean"]
     check_statistics(name, ORIGINAL_IMAGENET[name], clean, 24, UNCERTAIN.get(name, (0, 0)))

@@ -46,8 +46,8 @@ def picture(height=32, width=32, channels=3, seed=0):
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 @pytest.mark.parametrize("file", ["cifar10c_golden32", "imagenetc_golden"])
-def test_pixels_are_those_of_the_original(shared_data, file, name):
-    golden = np.load(shared_data.parent / "golden" / f"{file}.npz")
+def test_pixels_are_those_of_the_original(golden_arrays, file, name):
+    golden = golden_arrays(file)
     clean = jnp.asarray(golden["clean"], jnp.float32) / 255
     originals = golden["corrupted"][golden["names"].tolist().index(name)].astype(np.float32)
     severities = golden["severities"] if "severities" in golden else np.arange(1, 6)

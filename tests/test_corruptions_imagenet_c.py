@@ -32,11 +32,8 @@ UNUSUAL = {("glass_blur", 3): 0.533}
 
 
 @pytest.fixture(scope="module")
-def golden(shared_data):
-    return {
-        size: np.load(shared_data.parent / "golden" / file)
-        for size, file in ((32, "cifar10c_golden32.npz"), (224, "imagenetc_golden.npz"))
-    }
+def golden(golden_arrays):
+    return {32: golden_arrays("cifar10c_golden32"), 224: golden_arrays("imagenetc_golden")}
 
 
 @pytest.fixture(scope="module")

@@ -131,9 +131,9 @@ def test_evaluation_sees_every_example_once(resident):
     np.testing.assert_array_equal(np.concatenate([batch.label for batch in batches])[mask], source.decode()[1])
 
 
-def test_tfds_without_tensorflow(shared_data):
+def test_tfds_without_tensorflow(shared_data, golden_arrays):
     source = data.Tfds("cifar10_lossless4000", data_dir=str(shared_data / "tfds")).load("train")
-    golden = np.load(shared_data.parent / "golden" / "cifar10c_golden32.npz")
+    golden = golden_arrays("cifar10c_golden32")
     for index, image, label in zip(golden["index"], golden["clean"], golden["label"], strict=True):
         np.testing.assert_array_equal(source[index][0], image)
         assert source[index][1] == label
