@@ -83,7 +83,7 @@ def on_one_cpu(tree: PyTree) -> PyTree:
     """On a CPU, values as one device holds them; elsewhere as they are.
 
     Virtual devices share the threads of one CPU. Programs that sum over devices several times may wait for each other
-    for ever there, and are not faster where their parts use all threads anyway.
+    for ever there.
     """
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return tree
