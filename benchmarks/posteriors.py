@@ -8,7 +8,8 @@ own in both.
 ``--only memory`` fits a subnetwork of a WRN-16-4 and predicts with it, in a process of its own whose peak memory is
 told.
 
-In batches of 100 the predictions of all weights need more than 24 GB in PyTorch.
+In batches of 100 the predictions of all weights need more than 24 GB in PyTorch. On a GPU both are there, and share
+its memory with XLA_PYTHON_CLIENT_PREALLOCATE=false.
 
 Needs PyTorch and ``pip install laplace-torch``, but for the memory.
 """
@@ -150,29 +151,44 @@ def torch_fit(arguments, variables, images, labels, weights, curvature) -> Calla
     import laplace
     import torch
 
-    network = torch_network(variables)
-    pixels = torch.tensor(np.asarray(images).transpose(0, 3, 1, 2).copy())
+    device = torch_device()
+    network = torch_network(variables).to(device)
+    classes = torch.tensor(np.asarray(labels), dtype=torch.long, device=device)
     loader = torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(pixels, torch.tensor(np.asarray(labels), dtype=torch.long)),
-        batch_size=arguments.batch_size,
+        torch.utils.data.TensorDataset(torch_pixels(images), classes), batch_size=arguments.batch_size
     )
 
     def run():
         found = laplace.Laplace(
             network, "classification", subset_of_weights=weights, hessian_structure=curvature, prior_precision=1.0
         )
-        found.fit(loader)
+        # laplace-torch makes some of its matrices on the device that is PyTorch's own choice.
+        with torch.device(device):
+            found.fit(loader)
+        if device == "cuda":
+            torch.cuda.synchronize()
         return found
 
     return run
 
 
 def torch_prediction(arguments, state, images) -> Callable:
+    pixels = torch_pixels(images)
+    # Its Jacobians of all weights are of all images of a batch at once.
+    return lambda: np.concatenate(
+        [state(pixels[i], link_approx="probit").detach().cpu().numpy() for i in slices(arguments)]
+    )
+
+
+def torch_device() -> str:
+    """Where JAX computes, PyTorch does too."""
+    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+
+def torch_pixels(images):
     import torch
 
-    pixels = torch.tensor(np.asarray(images).transpose(0, 3, 1, 2).copy())
-    # Its Jacobians of all weights are of all images of a batch at once.
-    return lambda: np.concatenate([state(pixels[i], link_approx="probit").detach().numpy() for i in slices(arguments)])
+    return torch.tensor(np.asarray(images).transpose(0, 3, 1, 2).copy(), device=torch_device())
 
 
 def torch_network(variables):

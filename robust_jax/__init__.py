@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     "attacks", "augmentations", "commands", "config", "core", "corruptions", "data", "images",
-    "metrics", "models", "objectives", "report", "suites", "train", "types",
+    "metrics", "models", "objectives", "posteriors", "report", "suites", "train", "types",
 )  # fmt: skip
 _NAMES = {"Experiment": "train", "Execution": "train", "Paper": "types", "Scale": "types", "Batch": "types"}
 

@@ -59,8 +59,9 @@ def _dispatch(command: Command, overrides: list[str], text: str) -> int:
 
         return compare(command.workdirs, out=command.out)
 
-    from robust_jax.core.compilation import use_compilation_cache
+    from robust_jax.core.compilation import compile_reproducibly, use_compilation_cache
 
+    compile_reproducibly()
     use_compilation_cache()
     if isinstance(command, Corrupt):
         from robust_jax.commands.corrupt import corrupt

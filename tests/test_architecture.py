@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import robust_jax
+
 PACKAGE = Path(__file__).parent.parent / "robust_jax"
 METHOD_ROOMS = {
     "corruptions", "augmentations", "attacks", "objectives", "models", "posteriors", "detectors", "certificates",
@@ -70,6 +72,11 @@ def test_imports_point_down(path):
 def test_libraries_stay_in_their_room(path):
     for library in {name.split(".")[0] for name in imported_modules(path)} & set(OWNERS):
         assert room_of(path) in OWNERS[library], f"{path} imports {library}"
+
+
+def test_every_room_is_an_attribute_of_the_package():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders <= set(robust_jax.__all__)
 
 
 def public_functions():

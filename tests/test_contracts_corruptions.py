@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+from products import product_precisions
 
 from robust_jax import config, corruptions
 from robust_jax.core.keys import example_keys
@@ -67,6 +68,14 @@ def test_any_size(name, shape):
         np.testing.assert_allclose(results[-1], image, atol=1.01 / 255)
     else:
         assert np.abs(results[-1] - image).mean() > 1e-3
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("name", sorted({*NAMES, *corruptions.BAR_IMAGENET, *corruptions.BAR_CIFAR}))
+def test_products_have_full_precision_on_every_device(name, size, monkeypatch):
+    corrupt = lambda key, image: corruptions.corrupt(key, image, name, 3.0)  # noqa: E731
+    found = product_precisions(monkeypatch, corrupt, jax.random.key(0), jnp.zeros((size, size, 3)))
+    assert found <= {"HIGHEST"}
 
 
 @every_name

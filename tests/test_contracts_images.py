@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from products import product_precisions
 
 from robust_jax import augmentations, config, corruptions
 from robust_jax.core.keys import example_keys
@@ -105,6 +106,12 @@ def test_every_public_component_is_listed():
         # Nor are mixers transforms of one image.
         public -= {"CutMix", "Mixup"}
         assert listed >= public, f"add {sorted(public - listed)} to the lists in this file"
+
+
+@every_transform
+def test_products_have_full_precision_on_every_device(transform, severity, monkeypatch):
+    run = lambda keys, x: jax.vmap(lambda key, image: transform(key, image, *severity))(keys, x)  # noqa: E731
+    assert product_precisions(monkeypatch, run, keys([1, 2]), images(2)) <= {"HIGHEST"}
 
 
 @every_transform

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from products import product_precisions
 
 from robust_jax import config, models
 from robust_jax.models.layers import FilterResponseNorm
@@ -48,6 +49,22 @@ def images(count: int = 4, side: int = 8) -> jax.Array:
 def test_published_parameter_counts(model, side, count):
     params, _ = jax.eval_shape(lambda key: models.init(model, key, (side, side, 3)), KEY)
     assert models.num_parameters(params) == count
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_products_have_full_precision_on_every_device(name, monkeypatch):
+    """Forward and backward, in training and not, unless JAX is told otherwise."""
+    params, state = variables_of(name)
+    forward = models.forward_fn(TINY[name], state)
+
+    def loss(params, images, key):
+        trained = forward(params, images, key=key)[0].logits
+        return jnp.sum(trained) + jnp.sum(models.predictor(TINY[name], {"params": params, **state})(images))
+
+    run = jax.grad(loss, (0, 1))
+    assert product_precisions(monkeypatch, run, params, images(), KEY) == {"HIGHEST"}
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert "HIGH" in product_precisions(monkeypatch, run, params, images(), KEY)
 
 
 @pytest.mark.parametrize("name", TINY)

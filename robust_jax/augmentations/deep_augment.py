@@ -149,12 +149,13 @@ def convolve(x: Maps, layer: Layer) -> Maps:
     """A convolution whose border pixels go on outwards."""
     height, width = x.shape[-3:-1]
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)], mode="edge")
-    if x.ndim == 4:
-        layout = ("NHWC", "HWIO", "NHWC")
-        convolved = jax.lax.conv_general_dilated(padded, layer.kernel, (1, 1), "VALID", dimension_numbers=layout)
-    else:
-        # Weights are the image's own, and would make a grouped convolution of a batch, which XLA computes slowly.
-        convolved = sum(padded[i : i + height, j : j + width] @ layer.kernel[i, j] for i, j in np.ndindex(3, 3))
+    with jax.default_matmul_precision("float32"):
+        if x.ndim == 4:
+            layout = ("NHWC", "HWIO", "NHWC")
+            convolved = jax.lax.conv_general_dilated(padded, layer.kernel, (1, 1), "VALID", dimension_numbers=layout)
+        else:
+            # Weights are the image's own, and would make a grouped convolution of a batch, which XLA computes slowly.
+            convolved = sum(padded[i : i + height, j : j + width] @ layer.kernel[i, j] for i, j in np.ndindex(3, 3))
     return convolved + jnp.expand_dims(layer.bias, tuple(range(x.ndim - 1)))
 
 

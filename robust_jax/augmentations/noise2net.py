@@ -62,7 +62,8 @@ class Noise2Net:
         def step(x: Maps, block_key: PRNGKey) -> tuple[Maps, None]:
             return x + epsilon * random_block(block_key, x, self.hidden), None
 
-        x, _ = jax.lax.scan(step, (image - mean) / std, jax.random.split(key, NUM_BLOCKS))
+        with jax.default_matmul_precision("float32"):
+            x, _ = jax.lax.scan(step, (image - mean) / std, jax.random.split(key, NUM_BLOCKS))
         return jnp.clip(mean + std * x, 0, 1)
 
 

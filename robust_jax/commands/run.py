@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from robust_jax import config, data, report, suites
+from robust_jax import __version__, config, data, report, suites
 from robust_jax.commands import workdir as folders
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.options import Run
@@ -19,7 +19,7 @@ from robust_jax.core.mesh import data_mesh
 from robust_jax.train import Experiment, Preempted, TrainedEnsemble, fit_predictor
 from robust_jax.types import Row
 
-PACKAGES = ("robust_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def run(options: Run, overrides: list[str], *, command: str) -> int:
@@ -114,7 +114,9 @@ def versions() -> dict[str, str]:
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
+        "robust_jax": __version__,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "products": jax.config.jax_default_matmul_precision or "float32",
         "device": f"{jax.device_count()} × {device.device_kind}, {jax.process_count()} process(es)",
     }
 

@@ -1,9 +1,23 @@
-"""The persistent cache of compiled programs."""
+"""How programs are compiled: to the same bits every time, and once."""
 
 import os
 from pathlib import Path
 
 import jax
+
+REPRODUCIBLE = "--xla_gpu_deterministic_ops=true"
+"""The flag of XLA for a GPU's programs that give the same bits in every run."""
+
+
+def compile_reproducibly() -> None:
+    """Has a GPU's programs give the same bits in every run; call it before anything is computed.
+
+    XLA by itself times several kernels and keeps the fastest, which in another run may be another one, and some of them
+    add numbers in any order. Sets ``XLA_FLAGS``; what those say of it already stays.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {REPRODUCIBLE}".strip()
 
 
 def cache_dir() -> Path:

@@ -43,7 +43,8 @@ def turbulence(key: PRNGKey, shape: tuple[int, int], *, cell: float, octaves: in
         for axis in range(2):
             lattice = jnp.take(lattice, np.searchsorted(lattices[axis], used[axis]), axis=axis + 1)
         (row, row_slope), (column, column_slope) = (_weights(*pair) for pair in zip(axes, used, strict=True))
-        noise = row_slope @ lattice[0] @ column.T + row @ lattice[1] @ column_slope.T
+        with jax.default_matmul_precision("float32"):
+            noise = row_slope @ lattice[0] @ column.T + row @ lattice[1] @ column_slope.T
         total = total + jnp.abs(noise) * (1.5 / 2**octave)
     return total
 

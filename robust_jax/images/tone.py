@@ -89,7 +89,8 @@ def contrast(levels: Levels, factor: Scalar) -> Levels:
     """Blends with the mean of the image's luma."""
     height, width, _ = levels.shape
     # As a product, which XLA vectorises; the sum of whole levels is exact.
-    total = jnp.sum(jnp.matmul(_luma(_planes(levels)).reshape(height, width), np.ones(width, np.float32)))
+    luma, ones = _luma(_planes(levels)).reshape(height, width), np.ones(width, np.float32)
+    total = jnp.sum(jnp.matmul(luma, ones, precision=jax.lax.Precision.HIGHEST))
     return _blend(jnp.floor(total / (height * width) + 0.5), levels, factor)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from robust_jax.models.apply import apply_network
 from robust_jax.types import Image, Output
 
 
@@ -114,7 +115,7 @@ def apply_tapped(
         return outputs + shifts[path].astype(outputs.dtype)
 
     with nn.intercept_methods(tap):
-        output = model.apply(variables, image[None], train=False)
+        output = apply_network(model, variables, image[None], train=False)
     return output, inputs
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import nearest
-from robust_jax.models import LinearLayer, apply_tapped, linear_layers
+from robust_jax.models import LinearLayer, apply_network, apply_tapped, linear_layers
 from robust_jax.types import Image, Images
 
 Path = tuple[str, ...]
@@ -174,7 +174,8 @@ def derivatives(
         for path, leaf in own.items():
             params = _with_leaf(params, path, leaf)
         if not layers:
-            return model.apply({**variables, "params": params}, image[None], train=False).logits[0], {}
+            output = apply_network(model, {**variables, "params": params}, image[None], train=False)
+            return output.logits[0], {}
         output, inputs = apply_tapped(model, {**variables, "params": params}, image, shifts)
         return output.logits[0], {path: value[0] for path, value in inputs.items()}
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.mesh import DATA_AXIS, mesh_of, replicate, shard_batch, to_host
-from robust_jax.models import linear_layers, predictor
+from robust_jax.models import apply_network, linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
     Block,
@@ -163,7 +163,7 @@ def add_ggn_product(
 
     def logits_fn(values: dict[str, Matrix]) -> Logits:
         params = with_values(variables["params"], {block: values[block.name] for block in loss.blocks})
-        return loss.model.apply({**variables, "params": params}, batch.image, train=False).logits
+        return apply_network(loss.model, {**variables, "params": params}, batch.image, train=False).logits
 
     logits, pull = jax.vjp(logits_fn, values)
     along = jax.jvp(logits_fn, (values,), (vector,))[1]

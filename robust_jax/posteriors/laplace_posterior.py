@@ -252,4 +252,4 @@ def _add_held_out_nll(
     mean, covariances = posterior.distribution(batch.image, precisions=grid)
     nll = lambda covariance: -log_likelihoods("categorical", 1.0, probit(mean, covariance), batch.label)  # noqa: E731
     counts = batch.mask.astype(jnp.float32)
-    return total[0] + jax.vmap(nll)(covariances) @ counts, total[1] + jnp.sum(counts)
+    return total[0] + jnp.sum(jax.vmap(nll)(covariances) * counts[None], axis=-1), total[1] + jnp.sum(counts)

@@ -46,4 +46,4 @@ def monte_carlo(key: PRNGKey, mean: Logits, covariance: Covariances, *, num_samp
     values, vectors = jnp.linalg.eigh(covariance)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]
     noise = jax.random.normal(key, (num_samples, mean.shape[-1]))
-    return mixture_logits(mean[None] + jnp.einsum("bkj,sj->sbk", root, noise))
+    return mixture_logits(mean[None] + jnp.einsum("bkj,sj->sbk", root, noise, precision="highest"))

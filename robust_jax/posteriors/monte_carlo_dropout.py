@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.core.mixtures import mixture_logits
+from robust_jax.models import apply_network
 from robust_jax.types import Batch, Images, PRNGKey
 
 SAMPLE_MAPS = ("map", "vmap")
@@ -126,7 +127,7 @@ def _sampled(
 
 
 def _dropped_logits(model: Any, variables: PyTree, key: PRNGKey, images: Images) -> Float[Array, "b k"]:
-    return model.apply(variables, images, train=False, rngs={"dropout": key}).logits
+    return apply_network(model, variables, images, train=False, rngs={"dropout": key}).logits
 
 
 def _drops(model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> bool:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from robust_jax.models import apply_network
 from robust_jax.types import Images, PRNGKey
 
 STATISTICS = "batch_stats"
@@ -51,7 +52,7 @@ def _mean(model: Any, key: PRNGKey, variables: PyTree, images: Images, mean: PyT
     def updated(running: PyTree) -> PyTree:
         given = {**variables, STATISTICS: running}
         mutable = [name for name in given if name != "params"]
-        _, new = model.apply(given, images, train=True, rngs={"dropout": key}, mutable=mutable)
+        _, new = apply_network(model, given, images, train=True, rngs={"dropout": key}, mutable=mutable)
         return new[STATISTICS]
 
     # In training nothing else depends on the running ones, so that XLA runs the network once.

@@ -198,7 +198,10 @@ def _run(keys: Any, sampler: Sampler, target: Target, params: PyTree) -> tuple[C
     start = jax.tree.map(lambda u: jnp.clip(u, -LARGEST_START, LARGEST_START), target.prior.unit(params))
 
     def one(key: PRNGKey) -> tuple[Chain, PyTree]:
-        chain = jax.tree.map(lambda leaf: leaf[sampler.burn_in :], sampler.chain(key, target, start))
+        # Kinetic energies are products too, and decide on what is accepted.
+        with jax.default_matmul_precision("float32"):
+            chain = sampler.chain(key, target, start)
+        chain = jax.tree.map(lambda leaf: leaf[sampler.burn_in :], chain)
         return chain._replace(unit=None), jax.lax.map(target.prior.weights, chain.unit)
 
     # Convolutions with a batch of kernels are many times slower on a CPU than one after the other.

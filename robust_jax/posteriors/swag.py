@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.mesh import split_beside
-from robust_jax.models import predictor
+from robust_jax.models import apply_network, predictor
 from robust_jax.posteriors.ensemble import Ensemble, stack
 from robust_jax.posteriors.likelihoods import log_likelihoods
 from robust_jax.posteriors.norm_statistics import recomputed_norms
@@ -205,7 +205,7 @@ def sample_weights(key: PRNGKey, moments: Moments, *, scale: float = 0.5) -> PyT
     for i, (mean, square, deviation) in enumerate(zip(leaves, squares, deviations, strict=True)):
         noise = jax.random.normal(jax.random.fold_in(key, i), mean.shape)
         own = jnp.sqrt(scale * square / moments.count) * noise
-        drawn.append(mean + own + jnp.tensordot(together, deviation, axes=1))
+        drawn.append(mean + own + jnp.tensordot(together, deviation, axes=1, precision="highest"))
     return jax.tree.unflatten(treedef, drawn)
 
 
@@ -232,7 +232,8 @@ def _step(
 ) -> tuple[PyTree, PyTree, PyTree]:
     def loss(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
         variables = {"params": params, **state}
-        output, new = model.apply(variables, images, train=True, rngs={"dropout": key}, mutable=list(state))
+        settings = {"rngs": {"dropout": key}, "mutable": list(state)}
+        output, new = apply_network(model, variables, images, train=True, **settings)
         return -jnp.mean(log_likelihoods("categorical", 1.0, output.logits, labels)), dict(new)
 
     gradient, new = jax.grad(loss, has_aux=True)(params)

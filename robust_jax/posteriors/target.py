@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from robust_jax.models import apply_network
 from robust_jax.posteriors.likelihoods import Likelihood, log_likelihoods
 from robust_jax.posteriors.priors import FittedPrior
 from robust_jax.types import Batch, Images, PRNGKey
@@ -73,7 +74,8 @@ class Target:
         return jax.grad(estimate)(unit)
 
     def _log_likelihood(self, params: PyTree, examples: Examples) -> Float[Array, ""]:
-        output = self.model.apply({"params": params, **self.model_state}, examples.image, train=False)
+        variables = {"params": params, **self.model_state}
+        output = apply_network(self.model, variables, examples.image, train=False)
         each = log_likelihoods(self.likelihood, self.sigma, output.logits, examples.label)
         return jnp.sum(examples.weight * each)
 

@@ -85,7 +85,8 @@ class Experiment:
     averaging: Any = None
     """Average of the weights that is evaluated in place of the last ones; or snapshots, which are members."""
     precision: Literal["float32", "bfloat16"] | None = None
-    """Computation type of the network; None leaves the model's own dtype. Parameters are float32."""
+    """Computation type of the network; None leaves the model's own dtype. Parameters are float32, and products of
+    float32 are so on every device, see :func:`~robust_jax.models.apply_network`."""
     epochs: int = 10
     """Passes over the training set."""
     members: int = 1

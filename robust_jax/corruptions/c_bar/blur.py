@@ -60,8 +60,9 @@ def rotation_blur(image: Image, angle: Scalar, *, dark_border: bool) -> Image:
         by_row, by_column = (
             matrix.reshape(_NUM_ANGLES, height * width, -1) for matrix in (by_row, spline_matrix(columns, width))
         )
-        matrix = jnp.einsum("tpi,tpj->pij", by_row, by_column).reshape(height * width, height * width)
-        return (matrix @ coefficients.reshape(height * width, channels)).reshape(image.shape)
+        matrix = jnp.einsum("tpi,tpj->pij", by_row, by_column, precision="highest").reshape(height * width, -1)
+        blurred = jnp.matmul(matrix, coefficients.reshape(height * width, channels), precision="highest")
+        return blurred.reshape(image.shape)
     flat = coefficients.reshape(height * width, channels)
 
     def add(total: Array, turn: tuple) -> tuple[Array, None]:

@@ -53,10 +53,10 @@ def magnify_channels(
     matrix = _spline_zoom if splines else _linear_zoom
     rows, columns = (jax.vmap(lambda scale, n=size: matrix(n, scale))(scales) for size in image.shape[:2])
     places = (order[None] == jnp.arange(3)[:, None]).astype(image.dtype)
-    planes = jnp.einsum("sc,hwc->shw", places, image)
+    planes = jnp.einsum("sc,hwc->shw", places, image, precision="highest")
     planes = jnp.einsum("sij,sjw->siw", rows, planes, precision="highest")
     planes = jnp.einsum("sij,shj->shi", columns, planes, precision="highest")
-    return jnp.einsum("sc,shw->hwc", places, planes)
+    return jnp.einsum("sc,shw->hwc", places, planes, precision="highest")
 
 
 def _spline_zoom(size: int, scale: Scalar) -> Float[Array, "n n"]:
