@@ -33,11 +33,11 @@ def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run
 
 
 def test_smoke_of_uncertainty_under_shift(repository, on_two_devices, tmp_path):
-    """A posterior of training and held-out examples, and the ensemble, whose members are looked at."""
+    """A posterior that is drawn from, and the ensemble; of both members are looked at."""
     experiments = load_experiment_file(repository / "experiments" / "shift_uncertainty.py").runs("smoke")
-    assert len(experiments) == 7
+    assert len(experiments) == 8
     runs = {}
-    for run in ("laplace_held_out", "ensemble"):
+    for run in ("last_layer_svi", "ensemble"):
         experiment = dataclasses.replace(on_two_devices(experiments[run]), epochs=1, data=data.Digits(validation=1200))
         runs[run] = run_experiment(run, experiment, tmp_path / run)
     text = report.comparison_markdown(runs)

@@ -13,7 +13,8 @@ def compile_reproducibly() -> None:
     """Has a GPU's programs give the same bits in every run; call it before anything is computed.
 
     XLA by itself times several kernels and keeps the fastest, which in another run may be another one, and some of them
-    add numbers in any order. Sets ``XLA_FLAGS``; what those say of it already stays.
+    add numbers in any order. Without timing kernels a training step of a WRN-28-4 compiled in 8 s in place of 23 on an
+    H200; what the steps themselves lose has not been measured. Sets ``XLA_FLAGS``; what those say of it already stays.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_deterministic_ops" not in flags:

@@ -15,6 +15,7 @@ from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, LaplacePrio
 from robust_jax.posteriors.sampler import Samples
 from robust_jax.posteriors.scaling import Scaled, TemperatureScaling, VectorScaling
 from robust_jax.posteriors.subnetworks import LargestMagnitude, LargestVariance, RandomWeights
+from robust_jax.posteriors.svi import Svi, SviPosterior
 from robust_jax.posteriors.swag import Moments, Swag, SwagPosterior, sample_weights
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "Sghmc",
     "Sgld",
     "StudentPrior",
+    "Svi",
+    "SviPosterior",
     "Swag",
     "SwagPosterior",
     "TemperatureScaling",

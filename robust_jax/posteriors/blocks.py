@@ -9,9 +9,9 @@ time, and for layers of one position not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,8 @@ precise = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 CPU_BYTES = 2**25
 """What is computed at once on a CPU, whatever memory there is: near what its caches hold (measured)."""
+LAST_LAYER = "head"
+"""Name of the last layer among the parameters."""
 SPARSE = 8
 """Of a block of which fewer than one weight in so many is asked for, only these derivatives are computed."""
 
@@ -114,13 +116,17 @@ def network_blocks(
     return (*blocks, *others)
 
 
-def chosen_blocks(blocks: Iterable[Block], names: Iterable[str]) -> tuple[Block, ...]:
-    """Those of given names; the name of a module stands for all in it.
+def chosen_blocks(
+    blocks: tuple[Block, ...], weights: Literal["all", "last_layer"] | tuple[str, ...]
+) -> tuple[Block, ...]:
+    """All, those of the last layer, or those of given names; the name of a module stands for all in it.
 
     Raises:
         ValueError: if there is none of a name; the nearest is named.
     """
-    blocks = tuple(blocks)
+    if weights == "all":
+        return blocks
+    names = (LAST_LAYER,) if weights == "last_layer" else weights
     within = lambda block, name: block.name == name or block.name.startswith(f"{name}/")  # noqa: E731
     for name in names:
         if not any(within(block, name) for block in blocks):

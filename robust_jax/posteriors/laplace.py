@@ -27,8 +27,6 @@ from robust_jax.types import Batch, PRNGKey
 CURVATURES = ("full", "kron", "diag", "low_rank")
 CurvatureName = Literal["full", "kron", "diag", "low_rank"]
 PRIORS = ("all", "layer", "parameter")
-LAST_LAYER = "head"
-"""Name of the last layer among the parameters."""
 
 
 class Coverage(NamedTuple):
@@ -195,10 +193,8 @@ class Laplace:
 
     def _blocks(self, model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> tuple[Block, ...]:
         blocks = network_blocks(model, variables, image_shape, separate_bias=self.separate_bias)
-        if isinstance(self.weights, tuple):
+        if not self._subnetwork:
             blocks = chosen_blocks(blocks, self.weights)
-        elif self.weights == "last_layer":
-            blocks = chosen_blocks(blocks, (LAST_LAYER,))
         others = [block.name for block in blocks if block.layer is None]
         if self.curvature == "kron" and others and self.others == "error":
             raise ValueError(

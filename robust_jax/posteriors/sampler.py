@@ -14,11 +14,12 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.models import predictor
 from robust_jax.posteriors.ensemble import Ensemble
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
 from robust_jax.posteriors.priors import GaussianPrior
-from robust_jax.posteriors.target import Target, all_images, examples_of
+from robust_jax.posteriors.target import Target, examples_of, target_of
 from robust_jax.types import Batch, Images, PRNGKey
 
 LARGEST_START = 3.0
@@ -147,25 +148,15 @@ class Sampler:
                 "Expected a network whose outputs depend on one image at a time, got one with batch norm: its "
                 "likelihood is not defined. Use norm='frn' (filter response normalisation) or norm='group'."
             )
-        examples = examples_of(batches)
-        params = variables["params"]
-        state = {name: value for name, value in variables.items() if name != "params"}
-        target = Target(
-            prior=self.prior.fit(model, params, all_images(examples)),
-            model_state=state,
-            examples=examples,
-            count=examples.weight.sum(),
-            model=model,
-            likelihood=self.likelihood,
-            sigma=self.sigma,
-        )
-        chains, stacked = _run(jax.random.split(key, self.num_chains), self, target, params)
+        variables = on_one_cpu(variables)
+        target = target_of(model, variables, self.prior, examples_of(batches), self.likelihood, self.sigma)
+        chains, stacked = _run(jax.random.split(key, self.num_chains), self, target, variables["params"])
         self._check(chains)
         members = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
         size = self.num_chains * self.num_samples
-        state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), state)
+        state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), target.model_state)
         networks = predictor(model, {"params": members, **state})
-        return Samples(Ensemble(networks), chains.log_density, chains.acceptance_rate, chains.step_size)
+        return uncommitted(Samples(Ensemble(networks), chains.log_density, chains.acceptance_rate, chains.step_size))
 
     def chain(self, key: PRNGKey, target: Target, unit: PyTree) -> Chain:
         """``burn_in + num_samples`` samples from unit weights on."""

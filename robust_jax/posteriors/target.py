@@ -62,22 +62,41 @@ class Target:
 
     def gradient(self, key: PRNGKey, unit: PyTree, batch_size: int) -> PyTree:
         """An unbiased estimate of the log density's gradient, from examples drawn with replacement."""
+
+        def estimate(unit: PyTree) -> Float[Array, ""]:
+            return self.estimated_log_likelihood(key, unit, batch_size) + self.prior.unit_log_density(unit)
+
+        return jax.grad(estimate)(unit)
+
+    def estimated_log_likelihood(self, key: PRNGKey, unit: PyTree, batch_size: int) -> Float[Array, ""]:
+        """An unbiased estimate of log p(D | w), from examples drawn with replacement."""
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), self.examples)
         # Padding is at the end.
         rows = jax.random.randint(key, (batch_size,), 0, self.count.astype(jnp.int32))
         some = jax.tree.map(lambda leaf: leaf[rows], flat)
-
-        def estimate(unit: PyTree) -> Float[Array, ""]:
-            found = self._log_likelihood(self.prior.weights(unit), some)
-            return self.count / batch_size * found + self.prior.unit_log_density(unit)
-
-        return jax.grad(estimate)(unit)
+        return self.count / batch_size * self._log_likelihood(self.prior.weights(unit), some)
 
     def _log_likelihood(self, params: PyTree, examples: Examples) -> Float[Array, ""]:
         variables = {"params": params, **self.model_state}
         output = apply_network(self.model, variables, examples.image, train=False)
         each = log_likelihoods(self.likelihood, self.sigma, output.logits, examples.label)
         return jnp.sum(examples.weight * each)
+
+
+def target_of(
+    model: Any, variables: PyTree, prior: Any, examples: Examples, likelihood: Likelihood, sigma: float
+) -> Target:
+    """Of a network like the one with these variables, its prior fitted to the images."""
+    params = variables["params"]
+    return Target(
+        prior=prior.fit(model, params, all_images(examples)),
+        model_state={name: value for name, value in variables.items() if name != "params"},
+        examples=examples,
+        count=examples.weight.sum(),
+        model=model,
+        likelihood=likelihood,
+        sigma=sigma,
+    )
 
 
 def examples_of(batches: Iterable[Batch]) -> Examples:
