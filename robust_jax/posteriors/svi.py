@@ -202,8 +202,7 @@ def _step(
     def loss(normal: Normal) -> Float[Array, ""]:
         fixed = jax.lax.stop_gradient(normal)
         total = 0
-        # One after the other: under vmap convolutions would have a batch of kernels, which XLA is slow to compile and,
-        # on a CPU, to compute.
+        # One after the other: under vmap convolutions would have a batch of kernels, which are slower.
         for draw in range(svi.num_draws):
             values = _normal_draw(jax.random.fold_in(draw_key, draw), normal)
             whole = with_values(unit, {block: values[block.name] for block in blocks})
