@@ -59,9 +59,8 @@ def _dispatch(command: Command, overrides: list[str], text: str) -> int:
 
         return compare(command.workdirs, out=command.out)
 
-    from robust_jax.core.compilation import compile_reproducibly, use_compilation_cache
+    from robust_jax.core.compilation import compile_deterministically, use_compilation_cache
 
-    compile_reproducibly()
     use_compilation_cache()
     if isinstance(command, Corrupt):
         from robust_jax.commands.corrupt import corrupt
@@ -70,6 +69,8 @@ def _dispatch(command: Command, overrides: list[str], text: str) -> int:
 
     from robust_jax.train import start_distributed
 
+    if command.deterministic:
+        compile_deterministically()
     start_distributed(command.distributed)
     if isinstance(command, Run):
         from robust_jax.commands.run import run

@@ -37,6 +37,12 @@ def run(capsys, monkeypatch, repository):
     return call
 
 
+def test_deterministic_has_xla_asked_before_anything_runs(run, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert run("run", "missing.py")[0] == run("run", "missing.py", "--deterministic")[0] == 1
+    assert os.environ["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, repository):
     """A finished run, made once."""

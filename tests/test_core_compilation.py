@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from robust_jax.core.compilation import compile_reproducibly
+from robust_jax.core.compilation import compile_deterministically
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ def test_what_the_flags_say_already_stays(given, expected, monkeypatch):
         monkeypatch.delenv("XLA_FLAGS")
     else:
         monkeypatch.setenv("XLA_FLAGS", given)
-    compile_reproducibly()
-    compile_reproducibly()
+    compile_deterministically()
+    compile_deterministically()
     assert os.environ["XLA_FLAGS"] == expected

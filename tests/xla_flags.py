@@ -6,10 +6,8 @@ import sys
 
 # Of the code generators the older ones, few of LLVM's optimisations where any, and no threads in each compilation:
 # other tests have the other cores.
-# And what the command line sets, so that programs of both share a cache.
 QUICK = (
-    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1 "
-    "--xla_gpu_deterministic_ops=true"
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
 )
 
 

@@ -30,6 +30,8 @@ class Run:
     """Folder of the results, one subfolder a run; by default runs/FILE/SCALE."""
     distributed: str = "off"
     """auto on a cluster, or host:port,count,index for the processes of one run."""
+    deterministic: bool = False
+    """Have a GPU give the same bits in every run; what adds to places by index can become very slow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Eval:
     """Work folder of one run."""
     distributed: str = "off"
     """auto on a cluster, or host:port,count,index for the processes of one run."""
+    deterministic: bool = False
+    """Have a GPU give the same bits in every run; what adds to places by index can become very slow."""
 
 
 @dataclasses.dataclass(frozen=True)
