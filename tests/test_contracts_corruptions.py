@@ -70,8 +70,12 @@ def test_any_size(name, shape):
         assert np.abs(results[-1] - image).mean() > 1e-3
 
 
-@pytest.mark.parametrize("size", [32, 64])
-@pytest.mark.parametrize("name", sorted({*NAMES, *corruptions.BAR_IMAGENET, *corruptions.BAR_CIFAR}))
+@pytest.mark.parametrize(
+    ("name", "size"),
+    # Of large images one that is computed otherwise.
+    [*((name, 32) for name in sorted({*NAMES, *corruptions.BAR_IMAGENET, *corruptions.BAR_CIFAR})),
+     ("circular_motion_blur", 96)],
+)  # fmt: skip
 def test_products_have_full_precision_on_every_device(name, size, monkeypatch):
     corrupt = lambda key, image: corruptions.corrupt(key, image, name, 3.0)  # noqa: E731
     found = product_precisions(monkeypatch, corrupt, jax.random.key(0), jnp.zeros((size, size, 3)))
