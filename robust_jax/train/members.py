@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 SMALL = 1_500_000
 """Parameters up to which an accelerator is taken to be idle for most of a network's step, so that members share it.
 
-Five ResNets of three stages on one H200, a step over that of five in turn, by ``vmap`` and by ``map``: 0.08 million
-parameters .43 and .64, 0.7 million .50 and .64, 2.8 million .80 and .73, 11 million 1.04 and .81."""
+Five ResNets of three stages on one H200, products in TF32, a step over that of five in turn, by ``vmap`` and by
+``map``: 0.08 million parameters .43 and .64, 0.7 million .50 and .64, 2.8 million .80 and .73, 11 million 1.04 and
+.81."""
 LIMIT_SHARE = 0.9
 """Of a device's memory, what an estimate may take: it does not count the workspace of single operations."""
 
