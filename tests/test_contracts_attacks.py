@@ -78,8 +78,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 UNTARGETED = (attacks.AutoAttack,)
 SHAPE = (8, 7, 3)
 TRACES = []
-ROUNDING = 1e-3
-"""Of an image, what programs compiled differently may make of it: rounding grows with every step."""
 
 
 @pytest.fixture(scope="module", params=ATTACKS.values(), ids=ATTACKS)
@@ -145,13 +143,14 @@ def test_jit_and_the_batch_do_not_matter(attack):
     keys, images, labels = problem()
     whole = attack(keys, convolutional, images, labels)
     inside = jax.jit(lambda *problem: attack(problem[0], convolutional, *problem[1:]))(keys, images, labels)
-    np.testing.assert_allclose(inside, whole, atol=ROUNDING)
+    # Of L0, rounding in JAX 0.11 makes 6e-4 of one sub-pixel.
+    np.testing.assert_allclose(inside, whole, atol=1e-3 if getattr(attack, "norm", None) == "L0" else 2e-4)
     order = np.array([4, 0, 0, 2, 5, 1])
     np.testing.assert_allclose(
-        attack(keys[order], convolutional, images[order], labels[order]), whole[order], atol=ROUNDING
+        attack(keys[order], convolutional, images[order], labels[order]), whole[order], atol=2e-4
     )
     alone = attack(keys[1:2], convolutional, images[1:2], labels[1:2])
-    np.testing.assert_allclose(alone, whole[1:2], atol=ROUNDING)
+    np.testing.assert_allclose(alone, whole[1:2], atol=2e-4)
 
 
 def test_radii_are_one_program(attack):
@@ -163,8 +162,8 @@ def test_radii_are_one_program(attack):
     other = dataclasses.replace(attack, eps=2 * attack.eps)(keys, convolutional, images, labels)
     # Logits are looked at, by shape and value, on every call.
     assert len(TRACES) <= before + 6
-    np.testing.assert_allclose(both[-1], other[-1], atol=ROUNDING)
-    np.testing.assert_allclose(both[1], single[1], atol=ROUNDING)
+    np.testing.assert_allclose(both[-1], other[-1], atol=2e-4)
+    np.testing.assert_allclose(both[1], single[1], atol=2e-4)
 
 
 @pytest.mark.parametrize("attack", [ATTACKS[name] for name in ONE_OF_A_KIND], ids=ONE_OF_A_KIND)
@@ -177,7 +176,7 @@ def test_members_of_an_ensemble_by_vmap(attack):
 
     stacked = jax.vmap(run)(scales)
     for result, scale in zip(stacked, scales, strict=True):
-        np.testing.assert_allclose(result, run(scale), atol=ROUNDING)
+        np.testing.assert_allclose(result, run(scale), atol=2e-4)
 
 
 def test_targeted(attack):
