@@ -1,4 +1,6 @@
-"""Small networks and their data, and derivatives one example after the other, for tests of Laplace approximations."""
+"""Small networks and their data, and derivatives one example after the other, for tests of posteriors."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import numpy as np
 from scipy import special
 
 from robust_jax import models
-from robust_jax.types import Batch
+from robust_jax.types import Batch, Output
 
 KEY = jax.random.key(0)
 SHAPE = (8, 8, 3)
@@ -14,6 +16,16 @@ NETWORKS = {
     "resnet": models.ResNet(stage_sizes=(1,), width=4, num_classes=3),
     "vit": models.ViT(width=4, depth=1, heads=2, num_classes=3),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """Logits that are linear in the pixels."""
+
+    def apply(self, variables, images, *, train, rngs=None, mutable=()):
+        features = images.reshape(images.shape[0], -1)
+        output = Output(features @ variables["params"]["head"]["kernel"], features)
+        return (output, {}) if train else output
 
 
 def trained(model):

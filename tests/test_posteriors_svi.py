@@ -1,31 +1,16 @@
 """Variational inference: the closed form of linear-Gaussian models, and what it is of networks."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brute_force import Linear, batch_of
 from scipy import special, stats
 
 from robust_jax import config, models, posteriors
-from robust_jax.types import Batch, Output
 
 KEY = jax.random.key(0)
 SIGMA, SCALE = 0.8, 0.7
-
-
-@dataclasses.dataclass(frozen=True)
-class Linear:
-    """Logits that are linear in the pixels."""
-
-    def apply(self, variables, images, *, train):
-        features = images.reshape(images.shape[0], -1)
-        return Output(features @ variables["params"]["kernel"], features)
-
-
-def batch_of(images, labels):
-    return Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(len(images), bool), jnp.arange(len(images)))
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +33,13 @@ def fitted(regression):
         batch_size=1000, num_draws=8, initial_scale=0.3,
     )  # fmt: skip
     batches = [batch_of(design.reshape(40, 1, 1, 3)[i], targets[i]) for i in (slice(30), slice(30, 40))]
-    return svi.fit(KEY, Linear(), {"params": {"kernel": jnp.zeros((3, 1))}}, batches)
+    return svi.fit(KEY, Linear(), {"params": {"head": {"kernel": jnp.zeros((3, 1))}}}, batches)
 
 
 def test_a_linear_gaussian_model_has_its_mean_and_the_inverse_of_its_precisions(regression, fitted):
     """Of all products of normal distributions the nearest; it is narrower than the marginals."""
     _, _, mean, precision = regression
-    found = fitted.variables["params"]["kernel"][:, 0]
+    found = fitted.variables["params"]["head"]["kernel"][:, 0]
     np.testing.assert_allclose((found - mean) * np.sqrt(np.diag(precision)), 0, atol=0.1)
     scales = SCALE * np.exp(next(iter(fitted.normal.log_scales.values()))).reshape(-1)
     np.testing.assert_allclose(scales * np.sqrt(np.diag(precision)), 1, atol=0.05)
@@ -71,11 +56,11 @@ def test_the_bound_is_the_evidence_less_the_divergence(regression, fitted):
 
 
 def test_draws_have_its_moments_and_the_prediction_is_their_mean(fitted):
-    drawn = fitted.draw(KEY, 4000).members.args[0]["params"]["kernel"][..., 0]
+    drawn = fitted.draw(KEY, 4000).members.args[0]["params"]["head"]["kernel"][..., 0]
     scales = SCALE * jnp.exp(next(iter(fitted.normal.log_scales.values()))).reshape(-1)
-    np.testing.assert_allclose(drawn.mean(axis=0), fitted.variables["params"]["kernel"][:, 0], atol=0.02)
+    np.testing.assert_allclose(drawn.mean(axis=0), fitted.variables["params"]["head"]["kernel"][:, 0], atol=0.02)
     np.testing.assert_allclose(drawn.std(axis=0), scales, rtol=0.05)
-    np.testing.assert_array_equal(fitted.draw(KEY, 2).members.args[0]["params"]["kernel"][..., 0], drawn[:2])
+    np.testing.assert_array_equal(fitted.draw(KEY, 2).members.args[0]["params"]["head"]["kernel"][..., 0], drawn[:2])
 
 
 NETWORK = models.ResNet(stage_sizes=(1,), width=4, num_classes=3)

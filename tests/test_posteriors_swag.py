@@ -7,22 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from brute_force import Linear
 
 from robust_jax import config, data, models, train
 from robust_jax.posteriors import Moments, Swag, recomputed_norms, sample_weights
-from robust_jax.types import Batch, Output
+from robust_jax.types import Batch
 
 KEY = jax.random.key(0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Linear:
-    """Logits that are linear in the pixels."""
-
-    def apply(self, variables, images, *, train, rngs=None, mutable=()):
-        features = images.reshape(images.shape[0], -1)
-        output = Output(features @ variables["params"]["head"]["kernel"], features)
-        return (output, {}) if train else output
 
 
 def batch_of(num, padding=0):

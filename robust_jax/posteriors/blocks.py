@@ -134,20 +134,24 @@ def chosen_blocks(
     return tuple(block for block in blocks if any(within(block, name) for name in names))
 
 
-def block_values(block: Block, params: PyTree) -> Matrix:
-    """The weights of a block."""
-    leaves = [jnp.asarray(_leaf(params, path)) for path in block.paths]
-    return jnp.concatenate([leaf.reshape(-1, block.shape[1]) for leaf in leaves])
+def block_values(blocks: tuple[Block, ...], params: PyTree) -> dict[str, Matrix]:
+    """The weights of each block, by its name."""
+
+    def values(block: Block) -> Matrix:
+        leaves = [jnp.asarray(_leaf(params, path)) for path in block.paths]
+        return jnp.concatenate([leaf.reshape(-1, block.shape[1]) for leaf in leaves])
+
+    return {block.name: values(block) for block in blocks}
 
 
-def with_values(params: PyTree, values: Mapping[Block, Matrix]) -> PyTree:
-    """The parameters with other weights in some blocks."""
-    for block, matrix in values.items():
+def with_values(params: PyTree, blocks: tuple[Block, ...], values: Mapping[str, Matrix]) -> PyTree:
+    """The parameters with other weights in these blocks, given as :func:`block_values` gives them."""
+    for block in blocks:
         start = 0
         for path in block.paths:
             leaf = _leaf(params, path)
             rows = leaf.size // block.shape[1]
-            params = _with_leaf(params, path, matrix[start : start + rows].reshape(leaf.shape))
+            params = _with_leaf(params, path, values[block.name][start : start + rows].reshape(leaf.shape))
             start += rows
     return params
 

@@ -72,11 +72,11 @@ def curvature_sums(
         kind: form of the curvature.
         variables: the network's.
         chosen: of a full curvature, the weights' places in each block.
-        batches: the data.
+        batches: the data, one or more.
         byte_budget: memory for what is computed at once.
 
     Raises:
-        ValueError: if there are no data, one example needs more memory than there is, or the sums are not finite.
+        ValueError: if no example counts, one example needs more memory than there is, or the sums are not finite.
     """
     total = None
     for batch in batches:
@@ -90,8 +90,6 @@ def curvature_sums(
             total = _zeros(loss, kind, mesh, variables, chosen, batch)
         for part in range(-(-len(batch.image) // (mesh.size * chunk))):
             total = _added(loss, kind, mesh, chunk, total, variables, chosen, batch, part)
-    if total is None:
-        raise ValueError("Expected data to fit, got none.")
     sums, count, log_likelihood = jax.tree.map(lambda leaf: jnp.asarray(leaf.sum(axis=0)), to_host(total))
     if not count > 0:
         raise ValueError("Expected data to fit, got none.")
@@ -159,10 +157,10 @@ def add_ggn_product(
     loss: Loss, total: dict[str, Matrix], variables: PyTree, vector: dict[str, Matrix], batch: Batch
 ) -> dict[str, Matrix]:
     """Adds the curvature of a batch times a vector; both are a matrix for each block."""
-    values = {block.name: block_values(block, variables["params"]) for block in loss.blocks}
+    values = block_values(loss.blocks, variables["params"])
 
     def logits_fn(values: dict[str, Matrix]) -> Logits:
-        params = with_values(variables["params"], {block: values[block.name] for block in loss.blocks})
+        params = with_values(variables["params"], loss.blocks, values)
         return apply_network(loss.model, {**variables, "params": params}, batch.image, train=False).logits
 
     logits, pull = jax.vjp(logits_fn, values)

@@ -219,7 +219,7 @@ class Laplace:
             return self._low_rank(key, loss, variables, batches)
         chosen = {block.name: jnp.arange(block.size) for block in loss.blocks}
         if self._subnetwork:
-            values = {block.name: block_values(block, variables["params"]) for block in loss.blocks}
+            values = block_values(loss.blocks, variables["params"])
             of_variance = isinstance(self.weights, LargestVariance)
             variances = self._variances(key, loss, variables, batches) if of_variance else None
             scores = subnetwork_scores(key, self.weights, values, variances)
@@ -237,8 +237,8 @@ class Laplace:
             # One prior precision is added to all.
             sums = curvature_sums(loss, "diag", variables, {}, batches, byte_budget=self.byte_budget)[0]
             return jax.tree.map(jnp.negative, sums)
-        squares = uncommitted(swag.moments(key, loss.model, variables, batches).squares)
-        return {block.name: block_values(block, squares) for block in loss.blocks}
+        squares = swag.moments(key, loss.model, variables, batches).squares
+        return block_values(loss.blocks, uncommitted(squares))
 
     def _low_rank(
         self, key: PRNGKey | None, loss: Loss, variables: PyTree, batches: list[Batch]

@@ -134,8 +134,8 @@ class LaplacePosterior:
         def one(key: PRNGKey) -> PyTree:
             steps = self.curvature.draw(key, self.blocks, self.prior_precision)
             params = self.variables["params"]
-            moved = {block: block_values(block, params) + steps[block.name] for block in self.blocks}
-            return {**self.variables, "params": with_values(params, moved)}
+            moved = {name: values + steps[name] for name, values in block_values(self.blocks, params).items()}
+            return {**self.variables, "params": with_values(params, self.blocks, moved)}
 
         drawn = jax.jit(jax.vmap(one))(jax.random.split(key, num_samples))
         return Ensemble(predictor(self.model, drawn))
@@ -153,10 +153,10 @@ class LaplacePosterior:
 
     def _penalty(self, delta: Precisions) -> Float[Array, ""]:
         total = 0
-        for block in self.blocks:
-            weighed = precision_of(delta, block.name) * block_values(block, self.variables["params"]) ** 2
+        for name, values in block_values(self.blocks, self.variables["params"]).items():
+            weighed = precision_of(delta, name) * values**2
             if isinstance(self.curvature, Full):
-                weighed = weighed.reshape(-1)[self.curvature.chosen[block.name]]
+                weighed = weighed.reshape(-1)[self.curvature.chosen[name]]
             total = total + jnp.sum(weighed)
         return total
 

@@ -112,7 +112,7 @@ class Svi:
                 f"learning_rate={self.learning_rate!r}."
             )
         posterior = SviPosterior(
-            variables=variables,
+            variables=_with_unit(blocks, target.prior, variables, fitted.normal.means),
             prior=target.prior,
             normal=fitted.normal,
             elbo=fitted.elbo,
@@ -120,7 +120,7 @@ class Svi:
             blocks=blocks,
             num_samples=self.num_samples,
         )
-        return uncommitted(_centred(posterior))
+        return uncommitted(posterior)
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
@@ -163,15 +163,6 @@ class SviPosterior:
         """Networks with weights of the distribution, as an ensemble."""
         return Ensemble(predictor(self.model, _draw(key, self, num_samples)))
 
-    def with_unit(self, values: dict[str, Matrix]) -> PyTree:
-        """The network's variables with other weights, given in units of the prior's scale."""
-        params = self.variables["params"]
-        unit = with_values(self.prior.unit(params), {block: values[block.name] for block in self.blocks})
-        moved = self.prior.weights(unit)
-        # Weights without a distribution stay as they are, to the bit.
-        chosen = {block: block_values(block, moved) for block in self.blocks}
-        return {**self.variables, "params": with_values(params, chosen)}
-
 
 class _Fitted(NamedTuple):
     normal: Normal
@@ -182,7 +173,7 @@ class _Fitted(NamedTuple):
 @partial(jax.jit, static_argnums=(0, 1))
 def _start(svi: Svi, blocks: tuple[Block, ...], prior: FittedPrior, params: PyTree) -> tuple[PyTree, _Fitted]:
     unit = prior.unit(params)
-    means = {block.name: block_values(block, unit) for block in blocks}
+    means = block_values(blocks, unit)
     log_scales = jax.tree.map(lambda mean: jnp.full_like(mean, math.log(svi.initial_scale)), means)
     normal = Normal(means, log_scales)
     return unit, _Fitted(normal, svi._optimiser().init(normal), jnp.zeros(svi.steps))
@@ -205,7 +196,7 @@ def _step(
         # One after the other: under vmap convolutions would have a batch of kernels, which are slower.
         for draw in range(svi.num_draws):
             values = _normal_draw(jax.random.fold_in(draw_key, draw), normal)
-            whole = with_values(unit, {block: values[block.name] for block in blocks})
+            whole = with_values(unit, blocks, values)
             total += _log_density(fixed, values) - target.prior.unit_log_density(values)
             total -= target.estimated_log_likelihood(data_key, whole, svi.batch_size)
         return total / svi.num_draws
@@ -229,14 +220,18 @@ def _log_density(normal: Normal, values: dict[str, Matrix]) -> Float[Array, ""]:
     return sum(each.values())
 
 
-@jax.jit
-def _centred(posterior: SviPosterior) -> SviPosterior:
-    return dataclasses.replace(posterior, variables=posterior.with_unit(posterior.normal.means))
+@partial(jax.jit, static_argnums=0)
+def _with_unit(blocks: tuple[Block, ...], prior: FittedPrior, variables: PyTree, values: dict[str, Matrix]) -> PyTree:
+    """A network's variables with other weights in some blocks, given in units of the prior's scale."""
+    params = variables["params"]
+    moved = prior.weights(with_values(prior.unit(params), blocks, values))
+    # Weights without a distribution stay as they are, to the bit.
+    return {**variables, "params": with_values(params, blocks, block_values(blocks, moved))}
 
 
 @partial(jax.jit, static_argnums=2)
 def _draw(key: PRNGKey, posterior: SviPosterior, num_samples: int) -> PyTree:
     def one(key: PRNGKey) -> PyTree:
-        return posterior.with_unit(_normal_draw(key, posterior.normal))
+        return _with_unit(posterior.blocks, posterior.prior, posterior.variables, _normal_draw(key, posterior.normal))
 
     return jax.vmap(one)(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_samples)))
