@@ -33,9 +33,9 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file
 
-from robust_jax import attacks, models
-from robust_jax.attacks.ascent import check_windows, random_start
-from robust_jax.core.projections import project_l1_box
+from robust_jax import attacks, models, weights
+from robust_jax.attacks.gradient.ascent import check_windows, random_start
+from robust_jax.mathematics.projections import project_l1_box
 from robust_jax.types import Images
 
 
@@ -134,7 +134,7 @@ def conv3x3(x: Float[Array, "b h w i"], kernel: Float[Array, "o i 3 3"], stride:
 
 def library_logits(path: Path, images: Images) -> Float[Array, "b 10"]:
     network = models.cifar_resnet(20, mean=MEAN, std=STD)
-    params, state = models.load_weights(path, network, (32, 32, 3))
+    params, state = weights.load_weights(path, network, (32, 32, 3))
     return models.predictor(network, {"params": params, **state})(images)
 
 

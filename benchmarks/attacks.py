@@ -25,7 +25,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from robust_jax import attacks, data, models
+from robust_jax import attacks, data, models, weights
 from robust_jax.core.files import write_atomically
 from robust_jax.core.mesh import data_mesh
 
@@ -62,7 +62,7 @@ def main(arguments: Arguments) -> None:
     jax.config.update("jax_num_cpu_devices", arguments.threads)
     images, labels = first_images(arguments)
     network = models.cifar_resnet(20, mean=MEAN, std=STD)
-    params, state = models.load_weights(arguments.weights, network, (32, 32, 3))
+    params, state = weights.load_weights(arguments.weights, network, (32, 32, 3))
     logits_fn = models.predictor(network, {"params": params, **state})
     keys = jax.random.split(jax.random.key(0), len(images))
     problem = keys, logits_fn, images, labels

@@ -31,7 +31,7 @@ from rich.progress import track
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
-from robust_jax import attacks, models
+from robust_jax import attacks, models, weights
 from robust_jax.types import Images
 
 CASES = (
@@ -99,7 +99,7 @@ def compare(arguments: Arguments, paths: dict[str, Path], images: Images, labels
 
 def count_ours(path: Path, images: Images, labels: Array, norm: str, eps: float) -> list[int]:
     network = models.cifar_resnet(20, mean=MEAN, std=STD)
-    params, state = models.load_weights(path, network, (32, 32, 3))
+    params, state = weights.load_weights(path, network, (32, 32, 3))
     logits_fn = models.predictor(network, {"params": params, **state})
     attack = attacks.AutoAttack(norm=norm, eps=eps)
     result = attack.run(keys_of(images), logits_fn, images, labels)

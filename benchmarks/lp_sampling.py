@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from robust_jax.core.files import write_atomically
-from robust_jax.core.lp_noise import add_lp_noise
+from robust_jax.mathematics.lp_noise import add_lp_noise
 
 NORMS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 200.0)
 SHAPE = (32, 32, 3)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robust_jax.models.torch_file import MAGIC
+from robust_jax.weights.torch_file import MAGIC
 
 STORAGES = {
     "float32": "Float",

@@ -1,39 +1,39 @@
 """Worst-case inputs: ``attack(keys, logits_fn, images, labels) -> adversarial images``, for any logits function."""
 
 from robust_jax.attacks.acceptance import Acceptance, repeated_acceptance
-from robust_jax.attacks.apgd import APGD, APGDT
 from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult, Stage
 from robust_jax.attacks.base import Attack
-from robust_jax.attacks.boundary import BoundaryAttack
-from robust_jax.attacks.carlini_wagner import CarliniWagnerL2
-from robust_jax.attacks.carlini_wagner_l0_linf import CarliniWagnerL0, CarliniWagnerLinf
+from robust_jax.attacks.black_box.boundary import BoundaryAttack
+from robust_jax.attacks.black_box.hop_skip_jump import HopSkipJump
+from robust_jax.attacks.black_box.nes import NES
+from robust_jax.attacks.black_box.one_pixel import OnePixel
+from robust_jax.attacks.black_box.spsa import SPSA
+from robust_jax.attacks.black_box.square import Square
 from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked, vote_of
-from robust_jax.attacks.ddn import DDN
-from robust_jax.attacks.deepfool import DeepFool
-from robust_jax.attacks.ead import EAD
-from robust_jax.attacks.fab import FAB, FABT
-from robust_jax.attacks.hop_skip_jump import HopSkipJump
-from robust_jax.attacks.jsma import JSMA
+from robust_jax.attacks.gradient.apgd import APGD, APGDT
+from robust_jax.attacks.gradient.nfgsm import NFGSM
+from robust_jax.attacks.gradient.obs_attack import ObsAtk, ObsAtkResult, project_zero_mean
+from robust_jax.attacks.gradient.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
+from robust_jax.attacks.gradient.pyramid import Pyramid, PyramidPGD
+from robust_jax.attacks.gradient.universal import UniversalPGD
+from robust_jax.attacks.gradient.universal_measures import patch_success, shift_success, success_of
+from robust_jax.attacks.gradient.virtual import virtual_direction
 from robust_jax.attacks.losses import LOSSES, TARGETED_LOSSES, cross_entropy, dlr, margin, targeted_dlr
-from robust_jax.attacks.minimum_norm import MinimumNorm
-from robust_jax.attacks.nes import NES
-from robust_jax.attacks.nfgsm import NFGSM
-from robust_jax.attacks.obs_attack import ObsAtk, ObsAtkResult, project_zero_mean
-from robust_jax.attacks.one_pixel import OnePixel
-from robust_jax.attacks.parameter_pgd import ParameterPGD
-from robust_jax.attacks.parameter_search import ParameterResult, ParameterSearch
-from robust_jax.attacks.pgd import BIM, FGSM, MIFGSM, NIFGSM, PGD, RFGSM
+from robust_jax.attacks.minimum_norm.base import MinimumNorm
+from robust_jax.attacks.minimum_norm.carlini_wagner import CarliniWagnerL2
+from robust_jax.attacks.minimum_norm.carlini_wagner_l0_linf import CarliniWagnerL0, CarliniWagnerLinf
+from robust_jax.attacks.minimum_norm.ddn import DDN
+from robust_jax.attacks.minimum_norm.deepfool import DeepFool
+from robust_jax.attacks.minimum_norm.ead import EAD
+from robust_jax.attacks.minimum_norm.fab import FAB, FABT
+from robust_jax.attacks.minimum_norm.jsma import JSMA
 from robust_jax.attacks.problem import AttackResult, Problem
-from robust_jax.attacks.pyramid import Pyramid, PyramidPGD
 from robust_jax.attacks.randomised import Randomised, through
-from robust_jax.attacks.spatial import Spatial, rotate_translate
-from robust_jax.attacks.spsa import SPSA
-from robust_jax.attacks.square import Square
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
-from robust_jax.attacks.threats_parameters import Joint, ParameterBox, Parameters, TransformThreat
-from robust_jax.attacks.universal import UniversalPGD
-from robust_jax.attacks.universal_measures import patch_success, shift_success, success_of
-from robust_jax.attacks.virtual import virtual_direction
+from robust_jax.attacks.transforms.parameter_pgd import ParameterPGD
+from robust_jax.attacks.transforms.parameter_search import ParameterResult, ParameterSearch
+from robust_jax.attacks.transforms.spatial import Spatial, rotate_translate
+from robust_jax.attacks.transforms.threats_parameters import Joint, ParameterBox, Parameters, TransformThreat
 
 __all__ = [
     "APGD",

@@ -12,13 +12,13 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from robust_jax.attacks.apgd import APGD, APGDT
 from robust_jax.attacks.base import Attack, where_examples
-from robust_jax.attacks.fab import FAB, FABT
+from robust_jax.attacks.black_box.square import NORMS, Square
+from robust_jax.attacks.gradient.apgd import APGD, APGDT
 from robust_jax.attacks.losses import attack_loss, margin
+from robust_jax.attacks.minimum_norm.fab import FAB, FABT
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.randomised import draw
-from robust_jax.attacks.square import NORMS, Square
 from robust_jax.attacks.survivors import can_select, put, rows_of, take
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.keys import named_key

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from robust_jax.attacks.randomised import Randomised, draw
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.core.mixtures import mixture_logits
 from robust_jax.core.predictor import as_predictor
+from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.types import Images, LogitsFn, PRNGKey
 
 MEANS = ("logits", "probs", "log_probs")

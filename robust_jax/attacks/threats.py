@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from robust_jax.core.checks import check_choice, check_fraction
-from robust_jax.core.norms import norm_lp, project_lp, sample_lp
-from robust_jax.core.projections import project_l1_box, project_l2_box
 from robust_jax.core.random_words import random_uniform
+from robust_jax.mathematics.norms import norm_lp, project_lp, sample_lp
+from robust_jax.mathematics.projections import project_l1_box, project_l2_box
 from robust_jax.types import Image, PRNGKey
 
 Radius = Float[Array, ""]

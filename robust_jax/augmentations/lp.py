@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from robust_jax.core.checks import check_fraction, check_non_negative
-from robust_jax.core.lp_noise import add_lp_noise_choice
-from robust_jax.core.lp_tables import Case, training_cases
 from robust_jax.core.random_words import random_normal
+from robust_jax.mathematics.lp_noise import add_lp_noise_choice
+from robust_jax.mathematics.lp_tables import Case, training_cases
 from robust_jax.types import Image, PRNGKey
 
 

@@ -1,7 +1,7 @@
 """Random Lp-norm corruptions (Siedel, Shao, Vock & Morozov, arXiv 2305.05400) and Gaussian noise.
 
-The radii of the paper are in :mod:`robust_jax.core.lp_tables`. Like the paper's code, noise is not rounded to 8 bits,
-so that changes below 1/255 count. Unlike it, every image has noise of its own.
+The radii of the paper are in :mod:`robust_jax.mathematics.lp_tables`. Like the paper's code, noise is not rounded to 8
+bits, so that changes below 1/255 count. Unlike it, every image has noise of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative
-from robust_jax.core.lp_noise import add_lp_noise
 from robust_jax.core.random_words import random_normal
+from robust_jax.mathematics.lp_noise import add_lp_noise
 from robust_jax.types import Image, PRNGKey
 
 Severity = float | Float[Array, ""]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from robust_jax.core.mixtures import mixture_logits
+from robust_jax.mathematics.mixtures import mixture_logits
 
 MemberLogits = Float[Array, "members b k"]
 PerExample = Float[Array, "b"]

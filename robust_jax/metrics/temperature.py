@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from robust_jax.core.temperature import check_logits, fit_temperature, nlls
+from robust_jax.mathematics.temperature import check_logits, fit_temperature, nlls
 
 __all__ = ["calibrated_nll", "calibrated_nlls", "fit_temperature"]
 

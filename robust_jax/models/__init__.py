@@ -25,7 +25,6 @@ from robust_jax.models.routing import routed_batch_norm
 from robust_jax.models.smoothing import smooth
 from robust_jax.models.taps import LinearLayer, apply_tapped, linear_layers
 from robust_jax.models.vit import ViT
-from robust_jax.models.weights import WeightsReport, inspect_weights, load_weights
 from robust_jax.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -44,7 +43,6 @@ __all__ = [
     "ODENet",
     "ResNet",
     "ViT",
-    "WeightsReport",
     "WideResNet",
     "apply_network",
     "apply_tapped",
@@ -52,9 +50,7 @@ __all__ = [
     "cifar_resnet",
     "forward_fn",
     "init",
-    "inspect_weights",
     "linear_layers",
-    "load_weights",
     "num_parameters",
     "outputs_fn",
     "predictor",

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.core.norms import norm_lp
 from robust_jax.images import geometry
 from robust_jax.images.colour import grey
+from robust_jax.mathematics.norms import norm_lp
 from robust_jax.models.layers import Dtype
 from robust_jax.types import Image, Images, Output, PRNGKey
 

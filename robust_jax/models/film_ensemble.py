@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_positive
-from robust_jax.core.mixtures import mixture_logits
+from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.models.layers import Dtype
 from robust_jax.types import Images, Output
 

@@ -12,8 +12,8 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice
-from robust_jax.core.mixtures import mixture_logits
 from robust_jax.core.predictor import as_predictor
+from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.types import Images, LogitsFn, PRNGKey
 
 MEMBER_MAPS = ("auto", "vmap", "map")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from robust_jax.core.mixtures import mixture_logits
+from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.types import PRNGKey
 
 LINKS = ("probit", "bridge", "monte_carlo")

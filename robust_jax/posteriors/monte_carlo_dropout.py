@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.core.mixtures import mixture_logits
+from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.models import apply_network
 from robust_jax.types import Batch, Images, PRNGKey
 

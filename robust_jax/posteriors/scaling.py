@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from scipy import optimize, special
 
 from robust_jax.core.predictor import as_predictor
-from robust_jax.core.temperature import fit_temperature, mean_nll
+from robust_jax.mathematics.temperature import fit_temperature, mean_nll
 from robust_jax.models import predictor
 from robust_jax.posteriors.held_out import check_every_class, held_out_logits
 from robust_jax.types import Batch, Images, LogitsFn, PRNGKey

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import named_key
-from robust_jax.core.lp_tables import norm_name
 from robust_jax.core.predictor import as_predictor
+from robust_jax.mathematics.lp_tables import norm_name
 from robust_jax.metrics.class_separation import minimal_separation_robustness, nearest_classes
 from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table

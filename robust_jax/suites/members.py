@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_positive
-from robust_jax.core.mixtures import mixture_logits
 from robust_jax.core.predictor import as_predictor
+from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.suites.case import RowLabels, measure, metric_rows, run_case
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row

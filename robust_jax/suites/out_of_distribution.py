@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from robust_jax import config, metrics
-from robust_jax.core.mixtures import mixture_logits
 from robust_jax.core.predictor import as_predictor
+from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.metrics import Interval
 from robust_jax.suites.case import RowLabels, make_row, run_case
 from robust_jax.suites.other_sets import evaluation_beside

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Int
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.lp_noise import add_lp_noise_choice
-from robust_jax.core.lp_tables import Case, evaluation_cases, imperceptible_cases, norm_name
 from robust_jax.core.predictor import as_predictor
+from robust_jax.mathematics.lp_noise import add_lp_noise_choice
+from robust_jax.mathematics.lp_tables import Case, evaluation_cases, imperceptible_cases, norm_name
 from robust_jax.suites.case import RowLabels, make_row, measure, metric_rows, run_case
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples

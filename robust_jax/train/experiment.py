@@ -71,7 +71,7 @@ class Experiment:
     model: Any
     """The network."""
     initial: str | None = None
-    """Weights to start from, a file that :func:`~robust_jax.models.load_weights` reads; None starts at random."""
+    """Weights to start from, a file that :func:`~robust_jax.weights.load_weights` reads; None starts at random."""
     augmentation: Any = None
     """Random transform of each training image, inside the compiled step."""
     mixers: tuple[Any, ...] = ()

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, PyTree
 from robust_jax import models
 from robust_jax.core.keys import named_key
 from robust_jax.train.averaging import Taken
+from robust_jax.weights import load_weights
 
 
 class TrainState(NamedTuple):
@@ -54,7 +55,7 @@ def init_state(
     if weights is None:
         params, model_state = models.init(model, named_key(jax.random.key(seed), "init"), image_shape)
     else:
-        params, model_state = models.load_weights(weights, model, image_shape)
+        params, model_state = load_weights(weights, model, image_shape)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from robust_jax.core.poisson import random_poisson
 from robust_jax.core.random_words import random_normal, random_words
 from robust_jax.corruptions.base import BenchmarkCorruption, constants
+from robust_jax.mathematics.poisson import random_poisson
 from robust_jax.types import Image, PRNGKey
 
 GAUSSIAN_SIGMA = {

@@ -1,0 +1,1 @@
+"""Attacks that read only scores or decisions."""

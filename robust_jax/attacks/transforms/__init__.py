@@ -1,0 +1,1 @@
+"""Attacks over the parameters of a transform, such as rotations and translations."""
