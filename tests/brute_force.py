@@ -52,7 +52,7 @@ def brute_force(model, variables, batch, of=lambda path: True):
         for i, leaf in zip(chosen, some, strict=True):
             whole[i] = leaf
         params = jax.tree.unflatten(treedef, whole)
-        return model.apply({**variables, "params": params}, image[None], train=False).logits[0]
+        return model.apply({**variables, "params": params}, image[None], train=False).prediction[0]
 
     jacobian = jax.jit(jax.vmap(jax.jacrev(logits), (None, 0)))([leaves[i][1] for i in chosen], batch.image)
     flat = np.concatenate([np.asarray(part, np.float64).reshape(*part.shape[:2], -1) for part in jacobian], axis=-1)

@@ -63,7 +63,7 @@ def test_network_in_scipy():
     params, state = models.init(model, KEY, (6, 5, 2))
     variables, apply = {"params": params, **state}, jax.jit(model.apply)
     images = jax.random.uniform(KEY, (2, 6, 5, 2))
-    np.testing.assert_array_equal(apply(variables, images).logits, images)
+    np.testing.assert_array_equal(apply(variables, images).prediction, images)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32), variables)
     params, running = variables["params"], variables["batch_stats"]["norm2"]
@@ -76,7 +76,7 @@ def test_network_in_scipy():
         return np.stack(planes, axis=-1)
 
     output = apply(variables, images)
-    for image, denoised, features in zip(np.asarray(images), output.logits, output.features, strict=True):
+    for image, denoised, features in zip(np.asarray(images), output.prediction, output.features, strict=True):
         x = np.maximum(conv(image, params["conv1"]["kernel"]) + params["conv1"]["bias"], 0)
         x = (conv(x, params["conv2"]["kernel"]) - running["mean"]) / np.sqrt(running["var"] + 1e-5)
         x = np.maximum(x * params["norm2"]["scale"] + params["norm2"]["bias"], 0)
@@ -88,8 +88,8 @@ def test_bfloat16_keeps_float32_images():
     model = models.DnCNN(depth=3, width=4, dtype="bfloat16")
     params, state = models.init(model, KEY, (8, 8, 1))
     output, _ = models.forward_fn(model, state)(params, jnp.ones((2, 8, 8, 1)) / 3)
-    assert output.logits.dtype == output.features.dtype == jnp.float32
-    np.testing.assert_array_equal(output.logits, jnp.float32(1 / 3))
+    assert output.prediction.dtype == output.features.dtype == jnp.float32
+    np.testing.assert_array_equal(output.prediction, jnp.float32(1 / 3))
 
 
 @pytest.mark.parametrize("fields", [{"depth": 1}, {"width": 0}, {"norm": "bach"}, {"dtype": "float16"}])

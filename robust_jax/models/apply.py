@@ -108,7 +108,7 @@ class Apply:
     """The network."""
 
     def __call__(self, variables: Variables, images: Images) -> Float[Array, "b k"]:
-        return apply_network(self.model, variables, images, train=False).logits
+        return apply_network(self.model, variables, images, train=False).prediction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ class ApplyMembers(Apply):
 
     def member_logits(self, variables: Variables, images: Images) -> Float[Array, "members b k"]:
         """What each member says, as of an ensemble."""
-        return apply_network(self.model, variables, images, train=False).aux["member_logits"]
+        return apply_network(self.model, variables, images, train=False).extras["member_logits"]
 
 
 @dataclasses.dataclass(frozen=True)

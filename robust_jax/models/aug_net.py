@@ -100,12 +100,12 @@ class AugNet(nn.Module):
             output = self.network(
                 jax.vmap(lambda key, x: self._mixed(key, x, ranges, weights))(keys, images), train=True
             )
-            return output._replace(aux={**output.aux, "invariance": invariance})
+            return output._replace(extras={**output.extras, "invariance": invariance})
         # Copies as one batch, so that the network is compiled once.
         keys = jax.random.split(jax.random.key(0), self.num_copies)
         drawn = jax.vmap(lambda key: jax.vmap(lambda x: self._drawn(key, x, ranges, weights))(images))(keys)
         output = self.network(drawn.reshape(-1, *images.shape[1:]), train=False)
-        logits = jax.nn.log_softmax(output.logits).reshape(self.num_copies, images.shape[0], -1).mean(axis=0)
+        logits = jax.nn.log_softmax(output.prediction).reshape(self.num_copies, images.shape[0], -1).mean(axis=0)
         features = output.features.reshape(self.num_copies, *images.shape[:1], -1).mean(axis=0)
         return Output(logits, features, {"invariance": invariance})
 

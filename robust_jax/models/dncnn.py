@@ -14,7 +14,7 @@ class DnCNN(nn.Module):
     r"""A denoiser :math:`D(y) = y - R(y)`, whose 3×3 convolutions R predict the noise of a noisy image y.
 
     The first convolution has a bias and no norm, the last neither, and all others are normed; between them are ReLUs.
-    ``Output.logits`` is the denoised image ``[b, h, w, c]``, not clipped to [0, 1], which y may leave too; so a
+    ``Output.prediction`` is the denoised image ``[b, h, w, c]``, not clipped to [0, 1], which y may leave too; so a
     predictor of this model is a denoiser. ``Output.features`` is what the last convolution reads, averaged over the
     image. The number of channels is that of the images.
 

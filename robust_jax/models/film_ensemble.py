@@ -80,7 +80,7 @@ class FilmEnsemble(nn.Module):
             raise ValueError(f"Expected a network with batch norms, which members have of their own; got {network!r}.")
         if train:
             return output
-        members = jnp.moveaxis(output.logits.reshape(size, self.num_members, -1), 1, 0)
+        members = jnp.moveaxis(output.prediction.reshape(size, self.num_members, -1), 1, 0)
         features = jnp.mean(output.features.reshape(size, self.num_members, -1), axis=1)
         return Output(mixture_logits(members), features, {"member_logits": members})
 

@@ -38,7 +38,7 @@ class ODENet(nn.Module):
     batch is solved as one state. With ``adaptive`` every example has its own steps, so that a prediction does not
     depend on the batch it came in. The state is float32 throughout.
 
-    ``Output.aux["num_function_evaluations"]`` counts evaluations of f per example.
+    ``Output.extras["num_function_evaluations"]`` counts evaluations of f per example.
 
     Raises:
         ValueError: on an unknown solver or adjoint, or an adaptive solver without an error estimate.

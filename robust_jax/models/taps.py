@@ -84,7 +84,7 @@ def _linear_layers(
         return outputs
 
     with nn.intercept_methods(note):
-        run = lambda variables: model.apply(variables, jnp.zeros((1, *image_shape)), train=False).logits  # noqa: E731
+        run = lambda variables: model.apply(variables, jnp.zeros((1, *image_shape)), train=False).prediction  # noqa: E731
         logits = jax.eval_shape(run, jax.tree.unflatten(treedef, shapes))
     paths = [layer.path for layer in found]
     return tuple(layer for layer in found if paths.count(layer.path) == 1), logits.shape[-1]

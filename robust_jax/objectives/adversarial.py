@@ -53,7 +53,7 @@ class Adversarial:
         attack_key, key = jax.random.split(key)
 
         def logits_fn(params: PyTree, images: Array) -> Array:
-            return forward(params, images, train=False)[0].logits
+            return forward(params, images, train=False)[0].prediction
 
         adversarial = self.attack(
             example_keys(attack_key, batch.id),
@@ -63,7 +63,7 @@ class Adversarial:
         )
         images = jnp.concatenate([batch.image, jax.lax.stop_gradient(adversarial)])
         output, model_state = forward(params, images, key=key, train=True)
-        clean, moved = jnp.split(output.logits, 2)
+        clean, moved = jnp.split(output.prediction, 2)
         targets = smooth_labels(batch.label, clean.shape[-1], smoothing=self.label_smoothing)
         losses = [masked_mean(cross_entropy(logits, targets), batch.mask) for logits in (clean, moved)]
         scalars = classification_scalars(clean, targets, batch, output)

@@ -62,6 +62,6 @@ class CrossEntropy:
 
     def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
         output, model_state = forward(params, batch.image, key=key, train=True)
-        targets = smooth_labels(batch.label, output.logits.shape[-1], smoothing=self.label_smoothing)
-        loss = masked_mean(cross_entropy(output.logits, targets), batch.mask)
-        return loss, Aux(model_state, classification_scalars(output.logits, targets, batch, output))
+        targets = smooth_labels(batch.label, output.prediction.shape[-1], smoothing=self.label_smoothing)
+        loss = masked_mean(cross_entropy(output.prediction, targets), batch.mask)
+        return loss, Aux(model_state, classification_scalars(output.prediction, targets, batch, output))

@@ -51,11 +51,11 @@ class Denoising:
         noise_key, model_key = jax.random.split(key)
         noisy = jax.vmap(self.add_noise)(example_keys(noise_key, batch.id), batch.image)
         output, model_state = forward(params, noisy, key=model_key, train=True)
-        if output.logits.shape != batch.image.shape:
+        if output.prediction.shape != batch.image.shape:
             raise ValueError(
-                f"Expected the network to return images of shape {batch.image.shape}, got {output.logits.shape}."
+                f"Expected the network to return images of shape {batch.image.shape}, got {output.prediction.shape}."
             )
-        errors = jnp.mean((output.logits - batch.image) ** 2, axis=(1, 2, 3))
+        errors = jnp.mean((output.prediction - batch.image) ** 2, axis=(1, 2, 3))
         scalars = {"psnr": masked_mean(-10 * jnp.log10(errors), batch.mask)}
         return masked_mean(errors, batch.mask), Aux(model_state, scalars)
 

@@ -68,7 +68,7 @@ class Dign:
         changes = [self.add_noise] * self.num_draws + ([] if self.augmentation is None else [self.augmentation] * 2)
         views = augmented_views(view_key, changes, batch)
         output, model_state = forward(params, jnp.concatenate([batch.image, *views]), key=key, train=True)
-        logits = output.logits.reshape(1 + len(views), *batch.mask.shape, -1)
+        logits = output.prediction.reshape(1 + len(views), *batch.mask.shape, -1)
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
         fit = masked_mean(cross_entropy(logits[0], targets), batch.mask)
         noisy, others = jnp.split(logits[1:], [self.num_draws])

@@ -63,10 +63,10 @@ class GaussianNll:
 
     def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
         output, model_state = forward(params, batch.image, key=key, train=True)
-        mean, variance = mean_and_variance(output.logits, least_variance=self.least_variance)
+        mean, variance = mean_and_variance(output.prediction, least_variance=self.least_variance)
         if mean.shape != batch.label.shape:
             raise ValueError(
-                f"Expected outputs twice as many as targets, got outputs {output.logits.shape} and targets "
+                f"Expected outputs twice as many as targets, got outputs {output.prediction.shape} and targets "
                 f"{batch.label.shape}."
             )
         scalars = {

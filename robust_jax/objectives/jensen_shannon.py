@@ -60,7 +60,7 @@ class JensenShannon:
         view_key, key = jax.random.split(key)
         views = augmented_views(view_key, [self.augmentation] * self.num_views, batch)
         output, model_state = forward(params, jnp.concatenate([batch.image, *views]), key=key, train=True)
-        logits = output.logits.reshape(1 + self.num_views, *batch.mask.shape, -1)
+        logits = output.prediction.reshape(1 + self.num_views, *batch.mask.shape, -1)
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
         fit = masked_mean(cross_entropy(logits[0], targets), batch.mask)
         divergence = masked_mean(jensen_shannon(logits), batch.mask)

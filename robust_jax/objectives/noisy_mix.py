@@ -89,7 +89,7 @@ class NoisyMix:
         for name in self.layers:
             if name not in met:
                 raise ValueError(f"Expected layers to be names of the network's submodules, which have no {name!r}.")
-        logits = output.logits.reshape(len(views), *batch.mask.shape, -1)
+        logits = output.prediction.reshape(len(views), *batch.mask.shape, -1)
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
         targets = share * targets + (1 - share) * targets[partner]
         mask = batch.mask & batch.mask[partner]

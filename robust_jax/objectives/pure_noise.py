@@ -58,11 +58,11 @@ class PureNoise:
         noise_key, key = jax.random.split(key)
         images, noise = self.replace(noise_key, batch)
         output, model_state = forward(params, images, key=key, train=True, noise=noise if self.routed else None)
-        if output.logits.shape[-1] != len(self.counts):
-            raise ValueError(f"Expected {output.logits.shape[-1]} counts, one a class, got {len(self.counts)}.")
-        targets = smooth_labels(batch.label, output.logits.shape[-1], smoothing=self.label_smoothing)
-        loss = masked_mean(cross_entropy(output.logits, targets), batch.mask)
-        scalars = classification_scalars(output.logits, targets, batch, output)
+        if output.prediction.shape[-1] != len(self.counts):
+            raise ValueError(f"Expected {output.prediction.shape[-1]} counts, one a class, got {len(self.counts)}.")
+        targets = smooth_labels(batch.label, output.prediction.shape[-1], smoothing=self.label_smoothing)
+        loss = masked_mean(cross_entropy(output.prediction, targets), batch.mask)
+        scalars = classification_scalars(output.prediction, targets, batch, output)
         return loss, Aux(model_state, {**scalars, "noise_share": masked_mean(noise, batch.mask)})
 
     def replace(self, key: PRNGKey, batch: Batch) -> tuple[Images, Bool[Array, "b"]]:

@@ -185,9 +185,9 @@ def derivatives(
             params = _with_leaf(params, path, leaf)
         if not layers:
             output = apply_network(model, {**variables, "params": params}, image[None], train=False)
-            return output.logits[0], {}
+            return output.prediction[0], {}
         output, inputs = apply_tapped(model, {**variables, "params": params}, image, shifts)
-        return output.logits[0], {path: value[0] for path, value in inputs.items()}
+        return output.prediction[0], {path: value[0] for path, value in inputs.items()}
 
     # Sums within images, not images within sums: convolutions of both then stay divided over devices by images.
     def one(image: Image, *given: PyTree):

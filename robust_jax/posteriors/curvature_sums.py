@@ -161,7 +161,7 @@ def add_ggn_product(
 
     def logits_fn(values: dict[str, Matrix]) -> Logits:
         params = with_values(variables["params"], loss.blocks, values)
-        return apply_network(loss.model, {**variables, "params": params}, batch.image, train=False).logits
+        return apply_network(loss.model, {**variables, "params": params}, batch.image, train=False).prediction
 
     logits, pull = jax.vjp(logits_fn, values)
     along = jax.jvp(logits_fn, (values,), (vector,))[1]

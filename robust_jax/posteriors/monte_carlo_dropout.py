@@ -127,7 +127,7 @@ def _sampled(
 
 
 def _dropped_logits(model: Any, variables: PyTree, key: PRNGKey, images: Images) -> Float[Array, "b k"]:
-    return apply_network(model, variables, images, train=False, rngs={"dropout": key}).logits
+    return apply_network(model, variables, images, train=False, rngs={"dropout": key}).prediction
 
 
 def _drops(model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> bool:

@@ -234,7 +234,7 @@ def _step(
         variables = {"params": params, **state}
         settings = {"rngs": {"dropout": key}, "mutable": list(state)}
         output, new = apply_network(model, variables, images, train=True, **settings)
-        return -jnp.mean(log_likelihoods("categorical", 1.0, output.logits, labels)), dict(new)
+        return -jnp.mean(log_likelihoods("categorical", 1.0, output.prediction, labels)), dict(new)
 
     gradient, new = jax.grad(loss, has_aux=True)(params)
     updates, optimiser_state = swag._optimiser().update(gradient, optimiser_state, params)

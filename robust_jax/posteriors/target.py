@@ -79,7 +79,7 @@ class Target:
     def _log_likelihood(self, params: PyTree, examples: Examples) -> Float[Array, ""]:
         variables = {"params": params, **self.model_state}
         output = apply_network(self.model, variables, examples.image, train=False)
-        each = log_likelihoods(self.likelihood, self.sigma, output.logits, examples.label)
+        each = log_likelihoods(self.likelihood, self.sigma, output.prediction, examples.label)
         return jnp.sum(examples.weight * each)
 
 

@@ -105,14 +105,14 @@ def test_batch_norm_tells_noise_apart():
     mixed, new_state = forward(params, images, noise=marks)
     back = np.argsort(order)
     alone, expected_state = forward(params, natural)
-    np.testing.assert_allclose(mixed.logits[back[:5]], alone.logits, atol=1e-3, rtol=1e-3)
-    np.testing.assert_allclose(mixed.logits[back[5:]], forward(params, noise)[0].logits, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(mixed.prediction[back[:5]], alone.prediction, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(mixed.prediction[back[5:]], forward(params, noise)[0].prediction, atol=1e-3, rtol=1e-3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3), new_state, expected_state)
     unmarked, _ = forward(params, images, noise=jnp.zeros(9, bool))
-    np.testing.assert_allclose(unmarked.logits, forward(params, images)[0].logits, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(unmarked.prediction, forward(params, images)[0].prediction, atol=1e-4, rtol=1e-4)
 
     def scale_of(params, noise):
-        return jnp.sum(jnp.where(marks[:, None], forward(params, images, noise=noise)[0].logits, 0) ** 2)
+        return jnp.sum(jnp.where(marks[:, None], forward(params, images, noise=noise)[0].prediction, 0) ** 2)
 
     gradient = jax.jit(jax.grad(scale_of))(params, marks)
     norms = [g for path, g in jax.tree.leaves_with_path(gradient) if "scale" in str(path) or "'bias'" in str(path)]

@@ -51,8 +51,8 @@ def test_without_ranges_it_is_the_network():
     expected = jax.nn.log_softmax(predict(NETWORK, {"params": params["network"]}, IMAGES))
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     trained, _ = jax.jit(models.forward_fn(model, state))(params, IMAGES, key=KEY)
-    np.testing.assert_allclose(jax.nn.log_softmax(trained.logits), expected, atol=1e-4)
-    np.testing.assert_allclose(trained.aux["invariance"], 0)
+    np.testing.assert_allclose(jax.nn.log_softmax(trained.prediction), expected, atol=1e-4)
+    np.testing.assert_allclose(trained.extras["invariance"], 0)
 
 
 def test_evaluation_averages_copies_of_single_operations():
@@ -95,7 +95,7 @@ def test_ranges_beyond_1_are_1_and_can_come_back():
     model = models.AugNet(NETWORK, operations=("rotate",))
     params, state = variables_with(model, ranges=1.7)
     forward = models.forward_fn(model, state)
-    invariance = lambda p: forward(p, IMAGES, key=KEY)[0].aux["invariance"].mean()  # noqa: E731
+    invariance = lambda p: forward(p, IMAGES, key=KEY)[0].extras["invariance"].mean()  # noqa: E731
     np.testing.assert_allclose(invariance(params), 1.0)
     np.testing.assert_allclose(jax.grad(invariance)(params)["ranges"], 1.0)
 
@@ -108,7 +108,7 @@ def test_gradients_are_finite_where_no_range_is_left():
     @jax.grad
     def slope(params):
         output, _ = model.apply({"params": params, **state}, IMAGES, train=True, rngs=rngs, mutable=list(state))
-        return output.aux["invariance"].mean() + output.logits.sum()
+        return output.extras["invariance"].mean() + output.prediction.sum()
 
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope(params)))
 

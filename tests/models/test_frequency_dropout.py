@@ -76,16 +76,16 @@ def test_network_is_itself_in_evaluation_and_random_in_training():
     logits = [models.predictor(m, {"params": params, **state})(images) for m in (model, NETWORK)]
     np.testing.assert_array_equal(*logits)
     forward = models.forward_fn(model, state)
-    first, second, other = (forward(params, images, key=jax.random.key(seed))[0].logits for seed in (0, 0, 1))
+    first, second, other = (forward(params, images, key=jax.random.key(seed))[0].prediction for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, second)
     assert not np.allclose(first, other, atol=1e-4)
-    plain = models.forward_fn(NETWORK, state)(params, images)[0].logits
+    plain = models.forward_fn(NETWORK, state)(params, images)[0].prediction
     assert not np.allclose(first, plain, atol=1e-4)
     without = models.forward_fn(FrequencyDropped(NETWORK, FrequencyDropout(rate=0.0)), state)
-    np.testing.assert_allclose(without(params, images, key=KEY)[0].logits, plain, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(without(params, images, key=KEY)[0].prediction, plain, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="expected a key"):
         forward(params, images)
-    gradient = jax.grad(lambda p: jnp.sum(forward(p, images, key=KEY)[0].logits ** 2))(params)
+    gradient = jax.grad(lambda p: jnp.sum(forward(p, images, key=KEY)[0].prediction ** 2))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert config.from_json(config.to_json(model)) == model
 

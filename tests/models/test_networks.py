@@ -58,7 +58,7 @@ def test_products_have_full_precision_on_every_device(name, monkeypatch):
     forward = models.forward_fn(TINY[name], state)
 
     def loss(params, images, key):
-        trained = forward(params, images, key=key)[0].logits
+        trained = forward(params, images, key=key)[0].prediction
         return jnp.sum(trained) + jnp.sum(models.predictor(TINY[name], {"params": params, **state})(images))
 
     run = jax.grad(loss, (0, 1))
@@ -85,12 +85,12 @@ def test_bfloat16_trains_with_float32_parameters_and_logits(name):
     def gradient(params):
         def loss(params):
             output, new_state = models.forward_fn(model, state)(params, x, key=KEY)
-            return (output.logits**2).sum(), (output, new_state)
+            return (output.prediction**2).sum(), (output, new_state)
 
         return jax.grad(loss, has_aux=True)(params)
 
     grads, (output, new_state) = gradient(params)
-    assert output.logits.shape == (4, 10)
+    assert output.prediction.shape == (4, 10)
     assert output.features.shape[0] == 4
     assert {leaf.dtype for leaf in jax.tree.leaves((params, grads, output, new_state))} == {jnp.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(grads)))
@@ -113,7 +113,7 @@ def test_training_is_random_by_key_only(name):
     model = TINY[name]
     params, state = variables_of(name)
     forward = models.forward_fn(model, state)
-    run = jax.jit(lambda key: forward(params, images(), key=key)[0].logits)
+    run = jax.jit(lambda key: forward(params, images(), key=key)[0].prediction)
     np.testing.assert_array_equal(run(KEY), run(KEY))
     assert not np.allclose(run(KEY), run(jax.random.key(5)))
     with pytest.raises(ValueError, match="expected a key"):
@@ -137,7 +137,7 @@ def test_predictor_does_not_retrace_for_new_weights_and_vmaps_to_an_ensemble():
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *predictors)
     np.testing.assert_allclose(jax.vmap(lambda f: f(images()))(stacked), logits, atol=1e-5)
     outputs = models.outputs_fn(model, {"params": members[0][0], **members[0][1]})
-    np.testing.assert_allclose(outputs(images()).logits, logits[0], atol=1e-5)
+    np.testing.assert_allclose(outputs(images()).prediction, logits[0], atol=1e-5)
 
 
 def test_running_statistics_match_numpy_and_rest_in_evaluation():
@@ -169,15 +169,15 @@ def test_euler_equals_the_loop_written_out():
     active = jax.nn.relu((state - mean) / jnp.sqrt(var + 1e-5))
     output = jax.jit(functools.partial(model.apply, {"params": params}))(images())
     np.testing.assert_allclose(output.features, active.mean((1, 2)), atol=1e-4)
-    np.testing.assert_array_equal(output.aux["num_function_evaluations"], [3.0] * 4)
+    np.testing.assert_array_equal(output.extras["num_function_evaluations"], [3.0] * 4)
 
 
 def test_adaptive_steps_approach_fine_fixed_ones():
     fine = models.ODENet(width=8, solver="heun", num_steps=64)
     params, _ = models.init(fine, KEY, (8, 8, 3))
-    expected = fine.apply({"params": params}, images()).logits
+    expected = fine.apply({"params": params}, images()).prediction
     adaptive = fine.clone(adaptive=True, solver="tsit5", rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(adaptive.apply({"params": params}, images()).logits, expected, atol=2e-3)
+    np.testing.assert_allclose(adaptive.apply({"params": params}, images()).prediction, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize(

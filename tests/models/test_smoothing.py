@@ -65,14 +65,14 @@ def test_resnet_smooths_after_each_stage():
         return models.smooth(maps) if name in ("stage1_block1", "stage2_block1") else maps
 
     with models.changed_hidden(hidden):
-        expected = plain.apply(variables, images, train=False).logits
+        expected = plain.apply(variables, images, train=False).prediction
     found = models.predictor(plain.clone(smoothing=10.0), variables)(images)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     # The wide network's last maps are smoothed by nothing but the pooling.
     wide = NETWORKS["wide"]
     params, state = models.init(wide, KEY, (8, 8, 3))
     with models.changed_hidden(lambda name, maps: models.smooth(maps) if name in WIDE_STAGES else maps):
-        expected = wide.apply({"params": params, **state}, images, train=False).logits
+        expected = wide.apply({"params": params, **state}, images, train=False).prediction
     found = models.predictor(wide.clone(smoothing=10.0), {"params": params, **state})(images)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

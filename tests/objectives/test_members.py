@@ -34,7 +34,7 @@ def test_adversarial_is_the_closed_form_of_two_classes(problem, transform):
     params, batch = problem
     objective = Adversarial(FGSM, weight=0.3)
     loss, aux = transform(lambda p, b: objective(jax.random.key(1), linear_forward, p, b))(params, batch)
-    logits = np.asarray(linear_forward(params, batch.image)[0].logits)
+    logits = np.asarray(linear_forward(params, batch.image)[0].prediction)
     sign = 2 * np.asarray(batch.label) - 1
     margins = sign * (logits[:, 1] - logits[:, 0])
     cost = 0.01 * np.abs(params[:, 1] - params[:, 0]).sum()
@@ -49,7 +49,7 @@ def test_adversarial_without_weight_is_cross_entropy_and_passes_no_gradient(prob
     plain = jax.value_and_grad(lambda p: CrossEntropy()(key, linear_forward, p, batch)[0])(params)
     neutral = jax.value_and_grad(lambda p: Adversarial(FGSM, weight=0.0)(key, linear_forward, p, batch)[0])(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, neutral)
-    images = FGSM(jax.random.split(key, 12), lambda x: linear_forward(params, x)[0].logits, batch.image, batch.label)
+    images = FGSM(jax.random.split(key, 12), lambda x: linear_forward(params, x)[0].prediction, batch.image, batch.label)
     fixed = jax.grad(lambda p: CrossEntropy()(key, linear_forward, p, batch._replace(image=images))[0])(params)
     gradient = jax.grad(lambda p: Adversarial(FGSM, weight=1.0)(key, linear_forward, p, batch)[0])(params)
     np.testing.assert_allclose(gradient, fixed, atol=1e-6)

@@ -74,7 +74,7 @@ def test_every_layer_is_drawn_and_mixes_there(network):
         output, _ = forward(params, at("input", given.image), hidden_fn=at)
         labels = jax.nn.one_hot(given.label, 3)
         labels = share * labels + (1 - share) * labels[partner]
-        expected = -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(output.logits), axis=-1))
+        expected = -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(output.prediction), axis=-1))
         np.testing.assert_allclose(run(key), expected, rtol=1e-4)
     assert len(set(places)) == 3
 

@@ -44,7 +44,7 @@ def problem():
 def test_equals_sklearn_log_loss(problem, transform):
     params, batch = problem
     loss, aux = transform(lambda p, b: CrossEntropy()(None, linear_forward, p, b))(params, batch)
-    probs = np.asarray(jax.nn.softmax(linear_forward(params, batch.image)[0].logits), np.float64)
+    probs = np.asarray(jax.nn.softmax(linear_forward(params, batch.image)[0].prediction), np.float64)
     probs /= probs.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(loss, log_loss(batch.label, probs, labels=range(5)), rtol=1e-5)
     np.testing.assert_allclose(aux.scalars["accuracy"], (probs.argmax(1) == batch.label).mean(), rtol=1e-6)

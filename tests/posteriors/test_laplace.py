@@ -124,7 +124,7 @@ def test_kron_of_a_convolution_sums_over_positions(network):
     def one(image):
         run = lambda s: models.apply_tapped(model, variables, image, {layer.path: s})  # noqa: E731
         inputs = run(shift)[1][layer.path][0]
-        return inputs, jax.jacrev(lambda s: run(s)[0].logits[0])(shift)[:, 0]
+        return inputs, jax.jacrev(lambda s: run(s)[0].prediction[0])(shift)[:, 0]
 
     inputs, gradients = jax.jit(jax.vmap(one))(batch.image)
     padded = np.pad(np.asarray(inputs, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -132,7 +132,7 @@ def test_any_classifier_is_recalibrated(method):
     members = [
         jax.tree_util.Partial(Pixels().apply, {"params": jnp.float32(scale)}, train=False) for scale in (0.5, 1.5)
     ]
-    logits_fns = [jax.tree_util.Partial(lambda f, x: f(x).logits, member) for member in members]
+    logits_fns = [jax.tree_util.Partial(lambda f, x: f(x).prediction, member) for member in members]
     state = method.recalibrate(lambda x: (logits_fns[0](x) + logits_fns[1](x)) / 2, batches_of(LOGITS, LABELS))
     np.testing.assert_allclose(predict(state, OTHERS), predict(fitted(method, LOGITS, LABELS), OTHERS), atol=2e-3)
 

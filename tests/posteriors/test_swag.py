@@ -70,7 +70,7 @@ def test_scale_0_is_the_mean_of_sgds_path():
     @jax.jit
     @jax.grad
     def gradient(params):
-        logits = Linear().apply({"params": params}, batch.image[:30], train=False).logits
+        logits = Linear().apply({"params": params}, batch.image[:30], train=False).prediction
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label[:30])
         decay = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
         return losses.mean() + 0.5 * 5e-4 * decay
