@@ -161,7 +161,7 @@ def compare_pgd(network, logits_fn, images, labels, norm: str, eps: float) -> tu
     _, found, flags = other(model, as_torch(images), torch.tensor(np.asarray(labels)).long(), epsilons=eps)
     # Both project on the ball and then into the box, and return the last iterate.
     threat = norm if norm == "Linf" else attacks.L2(exact=False)
-    ours = attacks.PGD(norm=threat, eps=eps, steps=steps, relative_step=share, random_start=False, keep="last")
+    ours = attacks.PGD(norm=threat, eps=eps, steps=steps, relative_step=share, start="zero", keep="last")
     result = ours.run(keys_of(images), logits_fn, images, labels)
     difference = np.abs(result.images - as_numpy(found))
     equal = np.asarray(result.success) == flags.numpy()

@@ -35,8 +35,8 @@ def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
 
 def perturbations(norm: str, eps: float, weak_eps: float, *, steps: int, batches: int) -> dict[str, Any]:
     """The attack of each run."""
-    one = attacks.PGD(norm=norm, eps=eps, steps=steps, random_start=False, keep="last")
-    weak = attacks.PGD(norm=norm, eps=weak_eps, steps=steps, random_start=False, keep="last")
+    one = attacks.PGD(norm=norm, eps=eps, steps=steps, start="zero", keep="last")
+    weak = attacks.PGD(norm=norm, eps=weak_eps, steps=steps, start="zero", keep="last")
     return {
         "per_image": one,
         "per_image_weak": weak,

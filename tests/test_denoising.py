@@ -204,7 +204,7 @@ def test_attack_is_worse_than_chance():
 
 
 def test_batches_do_not_matter_and_finished_ones_are_kept(tmp_path):
-    suite = suites.Denoising(SIGMA, attacks.ObsAtk(steps=2, random_start=True), RADII)
+    suite = suites.Denoising(SIGMA, attacks.ObsAtk(steps=2, start="uniform"), RADII)
     shares = []
     store = suites.CaseStore(tmp_path)
     first = list(suite.rows(KEY, Smoothing(), evaluation(16), store=store, advance=shares.append))

@@ -10,6 +10,7 @@ from robust_jax.attacks.black_box.one_pixel import OnePixel
 from robust_jax.attacks.black_box.spsa import SPSA
 from robust_jax.attacks.black_box.square import Square
 from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked, vote_of
+from robust_jax.attacks.engine import Maximum, maximise
 from robust_jax.attacks.gradient.apgd import APGD, APGDT
 from robust_jax.attacks.gradient.nfgsm import NFGSM
 from robust_jax.attacks.gradient.obs_attack import ObsAtk, ObsAtkResult, project_zero_mean
@@ -29,6 +30,7 @@ from robust_jax.attacks.minimum_norm.fab import FAB, FABT
 from robust_jax.attacks.minimum_norm.jsma import JSMA
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.randomised import Randomised, through
+from robust_jax.attacks.starts import Gaussian
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 from robust_jax.attacks.transforms.parameter_pgd import ParameterPGD
 from robust_jax.attacks.transforms.parameter_search import ParameterResult, ParameterSearch
@@ -68,9 +70,11 @@ __all__ = [
     "CarliniWagnerL2",
     "CarliniWagnerLinf",
     "DeepFool",
+    "Gaussian",
     "HopSkipJump",
     "Joint",
     "Linf",
+    "Maximum",
     "MinimumNorm",
     "ObsAtk",
     "ObsAtkResult",
@@ -94,6 +98,7 @@ __all__ = [
     "cross_entropy",
     "dlr",
     "margin",
+    "maximise",
     "mean_of",
     "mean_of_stacked",
     "patch_success",

@@ -49,6 +49,7 @@ class AutoAttackResult(NamedTuple):
     queries: Int[Array, "b"]
     gradients: Int[Array, "b"]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
     broken_by: Int[Array, "b"]
 
     def robust_after(self, *stages: str) -> Bool[Array, "b"]:
@@ -208,7 +209,7 @@ def _clean(predictor: Partial, problem: Problem) -> AutoAttackResult:
     zero = jnp.zeros(len(logits), jnp.int32)
     loss = attack_loss(margin, logits, problem)
     broken_by = jnp.where(success, CODES["clean"], -1)
-    return AutoAttackResult(problem.images, success, 0.0 * loss, loss, zero + 1, zero, zero > 0, broken_by)
+    return AutoAttackResult(problem.images, success, 0.0 * loss, loss, zero + 1, zero, zero > 0, zero > 0, broken_by)
 
 
 @jax.jit
@@ -225,5 +226,6 @@ def _after_stage(code: int, before: AutoAttackResult, found: AttackResult) -> Au
         queries=before.queries + found.queries,
         gradients=before.gradients + found.gradients,
         zero_gradient=before.zero_gradient | found.zero_gradient,
+        nan_gradient=before.nan_gradient | found.nan_gradient,
         broken_by=jnp.where(found.success, code, before.broken_by),
     )

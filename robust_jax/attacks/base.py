@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from robust_jax.attacks.inputs import check_logits, make_problem
+from robust_jax.attacks.inputs import check_logits, in_float32, make_problem
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.randomised import Randomised, draw
 from robust_jax.attacks.survivors import can_select, parts_of, put, rows_of, take
 from robust_jax.core.loops import iterate
 from robust_jax.core.mesh import replicate_beside, split_beside
 from robust_jax.core.predictor import as_predictor
-from robust_jax.types import Images, LogitsFn, PRNGKeys
+from robust_jax.types import Images, Labels, LogitsFn, PRNGKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Attack:
     :meth:`finished` if it leaves examples alone from some step on. Arrays of its state have one row per example.
     """
 
+    soft_labels: ClassVar[bool] = False
+    """Whether labels may be probabilities."""
+
     eps: float = 8 / 255
     """Radius of the threat, in [0, 1] units of the image."""
 
@@ -44,7 +47,7 @@ class Attack:
         keys: PRNGKeys,
         logits_fn: LogitsFn,
         images: Images,
-        labels: Int[Array, "b"],
+        labels: Labels,
         *,
         eps: float | Float[Array, ""] | Float[Array, "b"] | None = None,
         targets: Int[Array, "b"] | None = None,
@@ -57,7 +60,7 @@ class Attack:
         keys: PRNGKeys,
         logits_fn: LogitsFn,
         images: Images,
-        labels: Int[Array, "b"],
+        labels: Labels,
         *,
         eps: float | Float[Array, ""] | Float[Array, "b"] | None = None,
         targets: Int[Array, "b"] | None = None,
@@ -69,14 +72,16 @@ class Attack:
             logits_fn: images in [0, 1] to logits ``[b, k]``, or a :class:`Randomised` classifier. A ``Partial`` of a
                 function over its weights compiles once for all weights.
             images: in [0, 1].
-            labels: classes.
+            labels: classes, or in attacks with ``soft_labels`` probabilities ``[b, k]``, whose cross-entropy is then
+                increased; success is that another class than the most probable is predicted.
             eps: in place of the attack's radius; one number, or one for each example.
             targets: classes to be reached. Without them any class but the label will do.
 
         Raises:
             ValueError: if shapes disagree, images leave [0, 1], eps is negative or NaN, a label or target is not a
-                class, a target is the label, or logits are not ``[b, k]`` or not finite. Values are checked where
-                they are known, which within ``jit`` they are not.
+                class, soft labels are negative, do not sum to 1 or are not supported, a target is the label, or logits
+                are not ``[b, k]`` or not finite. Values are checked where they are known, which within ``jit`` they
+                are not.
 
         Warns:
             UserWarning: if the function seems to return probabilities, or looks at other images of the batch.
@@ -91,7 +96,7 @@ class Attack:
         keys: PRNGKeys,
         logits_fn: LogitsFn,
         images: Images,
-        labels: Int[Array, "b"],
+        labels: Labels,
         radii: Sequence[float],
         *,
         targets: Int[Array, "b"] | None = None,
@@ -143,7 +148,8 @@ class Attack:
 
     def _prepare(self, keys, logits_fn, images, labels, eps, targets) -> tuple[Partial | Randomised, Problem]:
         predictor = logits_fn if isinstance(logits_fn, Randomised) else as_predictor(logits_fn)
-        problem = make_problem(keys, images, labels, eps, targets)
+        problem = make_problem(keys, images, labels, eps, targets, soft=self.soft_labels)
+        predictor = in_float32(predictor)
         predictor, problem = replicate_beside(predictor, problem.images), split_beside(problem, problem.images)
         check_logits(draw(problem.keys, predictor, 0), problem)
         return predictor, problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import jax
@@ -11,22 +12,25 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from robust_jax.attacks.problem import Problem
+from robust_jax.attacks.randomised import Randomised
 from robust_jax.core.mesh import split_beside
-from robust_jax.types import Images, PRNGKeys
+from robust_jax.types import Images, Labels, PRNGKeys
 
 
 def make_problem(
     keys: PRNGKeys,
     images: Images,
-    labels: Int[Array, "b"],
+    labels: Labels,
     eps: float | Float[Array, ""] | Float[Array, "b"],
     targets: Int[Array, "b"] | None,
+    *,
+    soft: bool = False,
 ) -> Problem:
-    """The examples as a :class:`Problem`, a radius for each.
+    """The examples as a :class:`Problem`, a radius for each; labels may be probabilities where ``soft`` says so.
 
     Raises:
         ValueError: if shapes disagree, or, where values are known, images leave [0, 1], a radius is negative or NaN,
-            a class is negative, or a target is the label.
+            a class is negative, probabilities are negative or do not sum to 1, or a target is the label.
     """
     images, labels, eps = jnp.asarray(images, float), jnp.asarray(labels), jnp.asarray(eps, float)
     targets = None if targets is None else jnp.asarray(targets)
@@ -37,7 +41,12 @@ def make_problem(
         raise ValueError(f"Expected {size} keys, one for each image, as of jax.random.split, got shape {keys.shape}.")
     if eps.shape not in ((), (size,)):
         raise ValueError(f"Expected eps to be one number, or {size}, one for each image, got shape {eps.shape}.")
-    _check_classes("labels", labels, size)
+    label_probs = None
+    if soft and jnp.issubdtype(labels.dtype, jnp.floating):
+        _check_probabilities(labels, size)
+        label_probs, labels = labels.astype(images.dtype), jnp.argmax(labels, axis=-1)
+    else:
+        _check_classes("labels", labels, size)
     if targets is not None:
         _check_classes("targets", targets, size)
         if _known(targets, labels) and (same := np.flatnonzero(np.asarray(targets) == np.asarray(labels))).size:
@@ -50,7 +59,7 @@ def make_problem(
             raise ValueError(f"Expected images in [0, 1], got values from {low:.4g} to {high:.4g}.")
     if _known(eps) and not (np.asarray(eps) >= 0).all():
         raise ValueError(f"Expected eps >= 0, got eps={float(np.min(np.asarray(eps)))!r}.")
-    return Problem(keys, images, labels, jnp.broadcast_to(eps, (size,)), targets)
+    return Problem(keys, images, labels, jnp.broadcast_to(eps, (size,)), targets, label_probs)
 
 
 def check_logits(predictor: Partial, problem: Problem) -> None:
@@ -68,6 +77,8 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
     shape = jax.eval_shape(predictor, problem.images).shape if logits is None else logits.shape
     if len(shape) != 2 or shape[0] != len(problem.images):
         raise ValueError(f"Expected logits of shape [{len(problem.images)}, k], got shape {shape}.")
+    if problem.label_probs is not None and problem.label_probs.shape[1] != shape[1]:
+        raise ValueError(f"Expected soft labels of {shape[1]} classes, got {problem.label_probs.shape[1]}.")
     for name, classes in (("labels", problem.labels), ("targets", problem.targets)):
         if classes is not None and _known(classes) and (largest := np.asarray(classes).max()) >= shape[1]:
             raise ValueError(f"Expected {name} in [0, {shape[1] - 1}], got {largest}.")
@@ -96,11 +107,34 @@ def _logits(predictor: Partial, images: Images) -> Float[Array, "b k"]:
     return predictor(images)
 
 
+def in_float32(predictor: Partial | Randomised) -> Partial | Randomised:
+    """The predictor with logits in float32 at least, so that losses, norms and gradients are too."""
+    if isinstance(predictor, Randomised):
+        return dataclasses.replace(predictor, fn=in_float32(predictor.fn))
+    return Partial(_in_float32, predictor)
+
+
+def _in_float32(predictor: Partial, *arguments: Array) -> Float[Array, "b k"]:
+    logits = predictor(*arguments)
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
 def _check_classes(name: str, classes: Array, size: int) -> None:
     if classes.shape != (size,) or not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(f"Expected {size} integer {name}, got shape {classes.shape} of {classes.dtype}.")
     if _known(classes) and (smallest := np.asarray(classes).min()) < 0:
         raise ValueError(f"Expected {name} >= 0, got {smallest}.")
+
+
+def _check_probabilities(labels: Array, size: int) -> None:
+    if labels.ndim != 2 or len(labels) != size:
+        raise ValueError(f"Expected classes [{size}] or soft labels [{size}, k], got shape {labels.shape}.")
+    if not _known(labels):
+        return
+    labels = np.asarray(labels, np.float64)
+    wrong = np.flatnonzero(~((labels >= 0).all(axis=1) & (np.abs(labels.sum(axis=1) - 1) < 1e-3)))
+    if wrong.size:
+        raise ValueError(f"Expected soft labels >= 0 that sum to 1, got {labels[wrong[0]]} for example {wrong[0]}.")
 
 
 def _known(*trees) -> bool:

@@ -1,4 +1,4 @@
-"""What attacks increase: functions of logits ``[b, k]`` and classes ``[b]``, one value per example."""
+"""What attacks increase: functions of logits ``[b, k]`` and labels, one value per example."""
 
 from __future__ import annotations
 
@@ -10,25 +10,43 @@ from jaxtyping import Array, Float, Int
 
 from robust_jax.attacks.problem import Problem
 from robust_jax.core.checks import check_choice
+from robust_jax.types import Labels
 
 Logits = Float[Array, "b k"]
 Classes = Int[Array, "b"]
-Loss = Callable[[Logits, Classes], Float[Array, "b"]]
+Loss = Callable[[Logits, Labels], Float[Array, "b"]]
 
 
-def cross_entropy(logits: Logits, labels: Classes) -> Float[Array, "b"]:
+def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, "b"]:
     r""":math:`-\log \mathrm{softmax}(z)_y = \log(1 + \exp(\log \sum_{i \ne y} e^{z_i} - z_y))`, in nats.
 
     Written so, its derivative by :math:`z_y` is the sum of the other probabilities. That of log-softmax is the
     probability of y less one: noise, where the network is sure to as many digits as there are, and so is then the
     direction of an attack.
+
+    Soft labels p add :math:`\sum_k p_k (z_y - z_k)` to the loss of their most probable class y, so that one-hot labels
+    give the same bits as classes.
+
+    Args:
+        logits: ``[b, k]``.
+        labels: classes ``int[b]``, or probabilities ``float[b, k]``, each row of sum 1.
     """
+    if labels.ndim == 2:
+        top = jnp.argmax(labels, axis=-1)
+        below = _of_class(logits, top)[:, None] - logits
+        return cross_entropy(logits, top) + jnp.sum(jnp.where(labels > 0, labels * below, 0), axis=-1)
     others = jax.nn.logsumexp(_without(logits, labels), axis=-1)
     return jax.nn.softplus(others - _of_class(logits, labels))
 
 
 def margin(logits: Logits, labels: Classes) -> Float[Array, "b"]:
-    r""":math:`\max_{i \ne y} z_i - z_y`; positive where the example is misclassified (Carlini & Wagner, 2017)."""
+    r""":math:`\max_{i \ne y} z_i - z_y`; positive where the example is misclassified (Carlini & Wagner, 2017).
+
+    Raises:
+        ValueError: if labels are probabilities.
+    """
+    if labels.ndim == 2:
+        raise ValueError(f"Expected classes, got soft labels of shape {labels.shape}; use loss='cross_entropy'.")
     return jnp.max(_without(logits, labels), axis=-1) - _of_class(logits, labels)
 
 
@@ -40,7 +58,7 @@ def dlr(logits: Logits, labels: Classes) -> Float[Array, "b"]:
     with :math:`z_{\pi_1} \ge z_{\pi_2} \ge \ldots` the logits in order.
 
     Raises:
-        ValueError: if there are fewer than 3 classes.
+        ValueError: if there are fewer than 3 classes, or labels are probabilities.
 
     References:
         Croce & Hein, AutoAttack (arXiv 2003.01690), equation 6.
@@ -94,7 +112,9 @@ def as_loss(loss: str | Loss) -> Loss:
 
 def attack_loss(loss: Loss, logits: Logits, problem: Problem) -> Float[Array, "b"]:
     """What an attack increases: the loss of the label, or of the target the negative."""
-    return loss(logits, problem.labels) if problem.targets is None else -loss(logits, problem.targets)
+    if problem.targets is not None:
+        return -loss(logits, problem.targets)
+    return loss(logits, problem.labels if problem.label_probs is None else problem.label_probs)
 
 
 def _of_class(values: Logits, classes: Classes) -> Float[Array, "b"]:

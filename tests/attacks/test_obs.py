@@ -89,7 +89,7 @@ def test_steps_in_numpy():
 def test_constraints_jit_and_batch():
     keys, noisy, clean = problem()
     rho = jnp.array([0.0, 0.01, 0.05, 0.1])
-    attack = attacks.ObsAtk(steps=8, random_start=True)
+    attack = attacks.ObsAtk(steps=8, start="uniform")
     found = attack.run(keys, smoothing, noisy, clean, rho=rho)
     delta = found.images - noisy
     np.testing.assert_allclose(jnp.mean(delta, axis=(1, 2, 3)), 0, atol=1e-6)

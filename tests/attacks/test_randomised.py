@@ -70,7 +70,7 @@ def test_averaging_over_draws_finds_what_one_draw_does_not():
     classifier = attacks.through(convolutional, noisy)
     clean = {}
     for num_draws in (1, 30):
-        attack = attacks.PGD(eps=0.02, steps=5, num_draws=num_draws, keep="last", random_start=False)
+        attack = attacks.PGD(eps=0.02, steps=5, num_draws=num_draws, keep="last", start="zero")
         adversarial = attack(keys, classifier, images, labels)
         clean[num_draws] = attacks.cross_entropy(convolutional(adversarial), labels).mean()
     assert clean[30] > clean[1] + 0.03

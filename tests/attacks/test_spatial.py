@@ -160,7 +160,7 @@ def test_severity_of_a_corruption():
     keys, images, labels = problem(8)
     for attack in (
         attacks.ParameterSearch(threat=threat, grid=(11,)),
-        attacks.ParameterPGD(threat=threat, steps=8, random_start=True),
+        attacks.ParameterPGD(threat=threat, steps=8, start="uniform"),
     ):
         found = attack.run(keys, network, images, labels)
         assert (found.parameters >= 0).all()

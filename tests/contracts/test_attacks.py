@@ -76,6 +76,8 @@ GRADIENT_FREE = (
 )
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 UNTARGETED = (attacks.AutoAttack,)
+# Whose first gradient is of the image itself.
+AT_THE_IMAGE = (attacks.FGSM, attacks.BIM, attacks.DDN, attacks.DeepFool, attacks.FAB, attacks.JSMA)
 SHAPE = (8, 7, 3)
 TRACES = []
 
@@ -198,6 +200,73 @@ def test_targeted(attack):
         assert (found < clean).mean() > 0.8
 
 
+def half_precision(images):
+    """Logits in bfloat16, whose gradient at a black patch is NaN."""
+    patch = jnp.sqrt(jnp.sum(images[:, :2, :2] ** 2, axis=(1, 2, 3)))
+    logits = 4 * network(1.0, images) + patch[:, None] * jnp.arange(5.0)[None]
+    # XLA may leave out a conversion and back.
+    return jax.lax.reduce_precision(logits, 8, 7).astype(jnp.bfloat16)
+
+
+def test_half_precision_and_nan_gradients(attack):
+    keys, images, _ = problem()
+    images = images.at[0, :2, :2].set(0.0)
+    labels = jnp.argmax(half_precision(images), axis=-1)
+    result = attack.run(keys, jax.tree_util.Partial(half_precision), images, labels)
+    assert {leaf.dtype for leaf in (result.images, result.norm, result.loss)} == {jnp.dtype(jnp.float32)}
+    assert jnp.isfinite(result.images).all()
+    norms = norms_of(attack, result.images - images) if not isinstance(attack, PARAMETERS) else result.norm
+    np.testing.assert_allclose(result.norm, norms, rtol=1e-5, atol=1e-6)
+    logits = np.asarray(half_precision(result.images), np.float64)
+    gap = np.sort(logits, axis=1)[:, -1] - np.sort(logits, axis=1)[:, -2]
+    # Rounding differs between programs, and some images are on the boundary.
+    apart = gap > 2**-6 * np.abs(logits).max()
+    np.testing.assert_array_equal(np.asarray(result.success)[apart], (logits.argmax(axis=1) != labels)[apart])
+    assert not result.nan_gradient[1:].any()
+    if type(attack) in AT_THE_IMAGE:
+        assert result.nan_gradient[0]
+        assert any("NaN or infinite gradients on 16.7%" in text for text in result.warnings())
+
+
+@pytest.mark.parametrize("attack", [attacks.FGSM(eps=0.1), attacks.DDN(eps=0.5), attacks.DeepFool(steps=3)])
+def test_logits_that_are_not_finite_are_no_success(attack):
+    """Beyond a step of 0.001 the network overflows, and NaN is the largest of logits to argmax."""
+    keys, images, labels = problem()
+
+    def overflows(moved):
+        far = jnp.max(jnp.abs(moved - images), axis=(1, 2, 3))[:, None] > 0.001
+        return jnp.where(far, jnp.nan, convolutional(moved))
+
+    labels = jnp.argmax(convolutional(images), axis=-1)
+    result = attack.run(keys, overflows, images, labels)
+    assert not result.success.any()
+    assert jnp.isfinite(result.images).all()
+
+
+SOFT = [name for name in ONE_OF_A_KIND if ATTACKS[name].soft_labels]
+
+
+@pytest.mark.parametrize("attack", [ATTACKS[name] for name in SOFT], ids=SOFT)
+def test_soft_labels(attack):
+    """One-hot labels are classes, to the bit; success is by the most probable class."""
+    keys, images, labels = problem()
+    loss = getattr(attack, "loss", None)
+    if loss != "cross_entropy":
+        attack = dataclasses.replace(attack, loss="cross_entropy")
+    hard, same = (attack.run(keys, convolutional, images, y) for y in (labels, jax.nn.one_hot(labels, 5)))
+    np.testing.assert_array_equal(hard.images, same.images)
+    np.testing.assert_array_equal(hard.loss, same.loss)
+    probs = 0.6 * jax.nn.one_hot(labels, 5) + 0.4 * jax.nn.one_hot((labels + 1) % 5, 5)
+    soft = attack.run(keys, convolutional, images, probs)
+    logits = convolutional(soft.images)
+    np.testing.assert_array_equal(soft.success, jnp.argmax(logits, axis=-1) != labels)
+    if not getattr(attack, "random_target", False):
+        expected = -np.sum(probs * jax.nn.log_softmax(logits), axis=1)
+        np.testing.assert_allclose(soft.loss, expected, rtol=1e-4)
+        with pytest.raises(ValueError, match="use loss='cross_entropy'"):
+            dataclasses.replace(attack, loss="margin").run(keys, convolutional, images, probs)
+
+
 def test_component_is_its_config(attack):
     if getattr(attack, "optimiser", None) is None:
         assert config.from_json(config.to_json(attack)) == attack
@@ -211,7 +280,10 @@ BAD = {
     "eps shape": ({"eps": jnp.ones(4)}, "one for each image"),
     "label": ({"labels": jnp.full(6, 5)}, r"labels in \[0, 4\], got 5"),
     "negative label": ({"labels": jnp.full(6, -1)}, "labels >= 0"),
-    "soft label": ({"labels": jnp.ones((6, 5))}, "6 integer labels"),
+    "soft label": ({"labels": jnp.ones((6, 5))}, "sum to 1, got .* for example 0"),
+    "negative soft label": ({"labels": jnp.full((6, 5), 0.5).at[:, 0].set(-1.0)}, "soft labels >= 0"),
+    "soft label of other classes": ({"labels": jnp.full((6, 4), 0.25)}, "soft labels of 5 classes, got 4"),
+    "soft label shape": ({"labels": jnp.full(6, 0.5)}, r"soft labels \[6, k\]"),
     "target is label": ({"targets": jnp.array([0, 0, 0, 0, 0, 0])}, "other than the labels"),
     "keys": ({"keys": jax.random.key(0)}, "6 keys"),
     "logits": ({"logits_fn": lambda images: images.sum((1, 2, 3))}, r"logits of shape \[6, k\]"),
@@ -239,7 +311,13 @@ def test_bad_input(change, message):
         attacks.PGD()(keys, logits_fn, images, labels, eps=arguments["eps"], targets=arguments["targets"])
 
 
-@pytest.mark.parametrize("field", [{"norm": "linf"}, {"loss": "cross_entrop"}, {"keep": "bset"}])
+def test_soft_labels_where_there_is_no_use_for_them():
+    keys, images, labels = problem()
+    with pytest.raises(ValueError, match="6 integer labels"):
+        attacks.Square()(keys, convolutional, images, jax.nn.one_hot(labels, 5))
+
+
+@pytest.mark.parametrize("field", [{"norm": "linf"}, {"loss": "cross_entrop"}, {"keep": "bset"}, {"start": "unifrom"}])
 def test_unknown_names(field):
     with pytest.raises(ValueError, match="Did you mean"):
         attacks.PGD(**field)

@@ -123,7 +123,7 @@ def counted(target):
 
 SETTINGS = {"num_fit": 16, "num_test": 20, "patch": 4, "stride": 2, "offsets": (-1, 0, 2), "targets": (0, 2)}
 UNIVERSAL = attacks.UniversalPGD(eps=0.15, steps=10, batch_size=8)
-SINGLE = attacks.PGD(eps=0.05, steps=5, random_start=False)
+SINGLE = attacks.PGD(eps=0.05, steps=5, start="zero")
 
 
 @pytest.mark.parametrize("attack", [UNIVERSAL, SINGLE], ids=["universal", "per image"])

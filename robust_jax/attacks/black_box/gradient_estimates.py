@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
 from robust_jax.attacks.evaluations import batches_at_once, redraw, sum_over
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS
@@ -29,6 +30,7 @@ class Ascent(NamedTuple):
     memory: Any
     best: tuple[Images, Bool[Array, "b"], Float[Array, "b"]]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ class EstimatedGradients(Attack):
     def init(self, predictor: Partial, problem: Problem) -> Ascent:
         success, loss = self._judge(predictor, problem, problem.images)
         none = jnp.zeros_like(success)
-        return Ascent(problem.images, self._remember(problem), (problem.images, success, loss), none)
+        return Ascent(problem.images, self._remember(problem), (problem.images, success, loss), none, none)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: Ascent) -> Ascent:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i)
@@ -85,20 +87,22 @@ class EstimatedGradients(Attack):
             width=self.width,
             samples=self.samples,
         )
+        gradient, not_finite = finite_gradient(gradient)
         change, memory = self._change(problem, state.memory, value, gradient)
         project = jax.vmap(THREATS[self.norm].project)
         delta = project(state.images + change - problem.images, problem.images, problem.eps)
         images = problem.images + delta
         success, loss = self._judge(redraw(predictor, self.samples), problem, images)
         best = where_examples(success | (loss > state.best[2]), (images, success, loss), state.best)
-        zero = jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0
-        return Ascent(images, memory, best, state.zero_gradient | zero)
+        zero = state.zero_gradient | zero_throughout(gradient)
+        return Ascent(images, memory, best, zero, state.nan_gradient | not_finite)
 
     def result(self, predictor: Partial, problem: Problem, state: Ascent, steps: Int[Array, "b"]) -> AttackResult:
         images, success, loss = state.best
         norm = jax.vmap(THREATS[self.norm].norm)(images - problem.images)
         queries = steps * (self.samples + 1) + 1
-        return AttackResult(images, success, norm, loss, queries, jnp.zeros_like(queries), state.zero_gradient)
+        none = jnp.zeros_like(queries)
+        return AttackResult(images, success, norm, loss, queries, none, state.zero_gradient, state.nan_gradient)
 
     def finished(self, problem: Problem, state: Ascent) -> Bool[Array, "b"]:
         return state.best[1]

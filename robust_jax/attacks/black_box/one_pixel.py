@@ -106,7 +106,7 @@ class OnePixel(Attack):
         images, success, loss = state.best
         norm = jax.vmap(THREATS[self.norm].norm)(images - problem.images)
         none = jnp.zeros_like(state.queries)
-        return AttackResult(images, success, norm, loss, state.queries, none, none > 0)
+        return AttackResult(images, success, norm, loss, state.queries, none, none > 0, none > 0)
 
     def finished(self, problem: Problem, state: OnePixelState) -> Bool[Array, "b"]:
         return state.best[1]

@@ -104,7 +104,7 @@ class Square(Attack):
     def result(self, predictor: Partial, problem: Problem, state: SquareState, steps: Int[Array, "b"]) -> AttackResult:
         norm = jax.vmap(THREATS[self.norm].norm)(state.images - problem.images)
         none = jnp.zeros_like(steps)
-        return AttackResult(state.images, state.success, norm, state.loss, steps + 2, none, none > 0)
+        return AttackResult(state.images, state.success, norm, state.loss, steps + 2, none, none > 0, none > 0)
 
     def finished(self, problem: Problem, state: SquareState) -> Bool[Array, "b"]:
         return state.success

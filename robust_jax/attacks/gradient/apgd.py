@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.gradient.ascent import (
     THREATS,
     Ascent,
@@ -44,6 +45,7 @@ class APGDState(NamedTuple):
     images: Images
     loss: Float[Array, "b"]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
     ranking: Int[Array, "b k"]
     """Classes by the logits of the images as they are, the highest first."""
 
@@ -73,6 +75,8 @@ class APGD(Attack):
         Croce & Hein, "Reliable evaluation of adversarial robustness" (arXiv 2003.01690), section 3; for L1 "Mind the
         box" (arXiv 2103.01208), section 4.
     """
+
+    soft_labels: ClassVar[bool] = True
 
     norm: str = "Linf"
     """Linf, L2 or L1."""
@@ -138,7 +142,7 @@ class APGD(Attack):
         size = len(problem.images)
         none, low = jnp.zeros(size, bool), jnp.full(size, -jnp.inf)
         ranking = jnp.argsort(-predictor(problem.images), axis=-1)
-        return APGDState(self._start(problem, jnp.int32(0)), none, problem.images, low, none, ranking)
+        return APGDState(self._start(problem, jnp.int32(0)), none, problem.images, low, none, none, ranking)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: APGDState) -> APGDState:
         run_index, place = i // self.steps_per_run, i % self.steps_per_run
@@ -152,12 +156,13 @@ class APGD(Attack):
             begin_phase = partial(begin_within, self.norm, ascent.best[0], problem.images, eps)
             ascent = jax.lax.cond(shrink, begin_phase, lambda: ascent)
         (losses, logits), gradient = self._gradient(predictor, problem, state.ranking, run_index, ascent.images)
+        gradient, not_finite = finite_gradient(gradient)
 
         # An example that an earlier run broke keeps what that run found.
         success = succeeded(logits, problem) & (radii[place] == 1)
         take = success | (~state.success & (losses > state.loss) & (radii[place] == 1))
         images, loss = where_examples(take, (ascent.images, losses), (state.images, state.loss))
-        zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~succeeded(logits, problem)
+        zero = state.zero_gradient | (zero_throughout(gradient) & ~succeeded(logits, problem))
         best = where_examples(losses > ascent.best[2], (ascent.images, gradient, losses), ascent.best)
         first_loss = losses if self.parity == "fixed" else jnp.zeros_like(losses)
         ascent = ascent._replace(
@@ -174,13 +179,21 @@ class APGD(Attack):
             drop = self.parity == "fixed"
             ascent, gradient = halving_check(ascent, gradient, windows[place], rho=self.rho, drop_momentum=drop)
             ascent = momentum_move(ascent, gradient, self.norm, problem.images, eps, i == 0)
-        return APGDState(ascent, state.success | success, images, loss, state.zero_gradient | zero, state.ranking)
+        nan = state.nan_gradient | not_finite
+        return APGDState(ascent, state.success | success, images, loss, zero, nan, state.ranking)
 
     def result(self, predictor: Partial, problem: Problem, state: APGDState, steps: Int[Array, "b"]) -> AttackResult:
         norm = jax.vmap(THREATS[self.norm].norm)(state.images - problem.images)
         gradients = steps * draws_of(predictor, self.num_draws)
         return AttackResult(
-            state.images, state.success, norm, state.loss, gradients + 1, gradients, state.zero_gradient
+            state.images,
+            state.success,
+            norm,
+            state.loss,
+            gradients + 1,
+            gradients,
+            state.zero_gradient,
+            state.nan_gradient,
         )
 
     def finished(self, problem: Problem, state: APGDState) -> Bool[Array, "b"] | None:
@@ -227,6 +240,8 @@ class APGDT(APGD):
     References:
         Croce & Hein (arXiv 2003.01690), section 5; equation 7.
     """
+
+    soft_labels: ClassVar[bool] = False
 
     loss: str = "targeted_dlr"
     """targeted_dlr, or difference: of the target's logit and the label's, for fewer than 4 classes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Int
 
 from robust_jax.attacks.base import Attack
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
@@ -24,6 +25,7 @@ class NFGSMState(NamedTuple):
 
     images: Images
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class NFGSM(Attack):
     References:
         de Jorge et al., "Make some noise: reliable and efficient single-step adversarial training" (arXiv 2202.01181).
     """
+
+    soft_labels: ClassVar[bool] = True
 
     noise: float = 2.0
     """k: the largest noise over eps."""
@@ -72,7 +76,8 @@ class NFGSM(Attack):
 
     def init(self, predictor: Partial, problem: Problem) -> NFGSMState:
         delta = jax.vmap(Linf().random)(problem.keys, problem.images, self.noise * problem.eps)
-        return NFGSMState(problem.images + delta, jnp.zeros(len(problem.images), bool))
+        none = jnp.zeros(len(problem.images), bool)
+        return NFGSMState(problem.images + delta, none, none)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: NFGSMState) -> NFGSMState:
         def total(predictor: Partial, images: Images):
@@ -80,16 +85,18 @@ class NFGSM(Attack):
             return jnp.sum(attack_loss(as_loss(self.loss), logits, problem)), logits
 
         logits, gradient = value_and_mean_gradient(total, predictor, state.images, self.num_draws)
+        gradient, not_finite = finite_gradient(gradient)
         length = (self.relative_step * problem.eps).reshape(-1, 1, 1, 1)
         moved = jnp.clip(state.images + length * jnp.sign(gradient), 0, 1)
-        zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~succeeded(logits, problem)
-        return NFGSMState(moved, zero)
+        zero = zero_throughout(gradient) & ~succeeded(logits, problem)
+        return NFGSMState(moved, zero, not_finite)
 
     def result(self, predictor: Partial, problem: Problem, state: NFGSMState, steps: Int[Array, "b"]) -> AttackResult:
         logits = predictor(state.images)
         loss = attack_loss(as_loss(self.loss), logits, problem)
         norm = jax.vmap(Linf().norm)(state.images - problem.images)
         gradients = steps * draws_of(predictor, self.num_draws)
+        success = succeeded(logits, problem)
         return AttackResult(
-            state.images, succeeded(logits, problem), norm, loss, gradients + 1, gradients, state.zero_gradient
+            state.images, success, norm, loss, gradients + 1, gradients, state.zero_gradient, state.nan_gradient
         )

@@ -12,13 +12,13 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from robust_jax.attacks.base import where_examples
-from robust_jax.attacks.threats import L2
+from robust_jax.attacks.engine import maximise
+from robust_jax.attacks.starts import Start, check_start
+from robust_jax.attacks.threats import L2, Radius
 from robust_jax.core.checks import check_non_negative, check_positive
-from robust_jax.core.loops import iterate
 from robust_jax.core.predictor import as_predictor
 from robust_jax.mathematics.norms import project_lp, sample_lp
-from robust_jax.types import Image, Images, LogitsFn, PRNGKeys
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey, PRNGKeys
 
 
 class ObsAtkResult(NamedTuple):
@@ -28,13 +28,6 @@ class ObsAtkResult(NamedTuple):
     images: Images
     norm: Float[Array, "b"]
     loss: Float[Array, "b"]
-
-
-class ObsAtkState(NamedTuple):
-    """Where the ascent is, and the worst it has seen with its error."""
-
-    delta: Images
-    best: tuple[Images, Float[Array, "b"]]
 
 
 def project_zero_mean(delta: Image, radius: float | Float[Array, ""]) -> Image:
@@ -47,6 +40,19 @@ def project_zero_mean(delta: Image, radius: float | Float[Array, ""]) -> Image:
         Yan et al. (arXiv 2201.04397).
     """
     return project_lp(delta - jnp.mean(delta), 2, radius)
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroMean(L2):
+    r""":math:`\lVert \delta \rVert_2 \le \epsilon` and :math:`\sum_i \delta_i = 0`, without a box."""
+
+    def random(self, key: PRNGKey, image: Image, eps: Radius) -> Image:
+        """Uniform in the ball, then projected."""
+        return self.project(sample_lp(key, image.shape, 2.0, eps), image, eps)
+
+    def project(self, delta: Image, image: Image, eps: Radius) -> Image:
+        """See :func:`project_zero_mean`."""
+        return project_zero_mean(delta, eps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +80,15 @@ class ObsAtk:
     """Gradients followed."""
     relative_step: float = 0.3
     """Length of a step over the radius."""
-    random_start: bool = False
-    """Start at a random perturbation, not at zero."""
+    start: Start = "zero"
+    """Start of the ascent: "uniform" in the ball and then moved to mean zero, "zero", or
+    :class:`~robust_jax.attacks.Gaussian` noise, projected."""
 
     def __post_init__(self):
         check_non_negative("rho", self.rho)
         check_positive("steps", self.steps)
         check_positive("relative_step", self.relative_step)
+        check_start(self.start)
 
     def __call__(
         self,
@@ -124,38 +132,12 @@ class ObsAtk:
         if not isinstance(rho, jax.core.Tracer) and not np.all(np.asarray(rho) >= 0):
             raise ValueError(f"Expected rho >= 0, got rho={float(jnp.min(rho))!r}.")
         radius = jnp.broadcast_to(rho, noisy.shape[:1]) * math.sqrt(noisy[0].size)
-        denoiser = as_predictor(denoiser_fn)
-        start = jax.vmap(self._start)(keys, noisy, radius)
-        state = ObsAtkState(start, (start, jnp.full(len(noisy), -jnp.inf)))
-        # One more step looks at the last iterate.
-        static = dataclasses.replace(self, rho=0.0)
-        state = iterate(_step, static, range(self.steps + 1), state, denoiser, noisy, clean, radius)
-        delta, loss = state.best
-        return ObsAtkResult(noisy + delta, jnp.sqrt(jnp.mean(delta**2, axis=(1, 2, 3))), loss)
-
-    def _start(self, key: Array, image: Image, radius: Float[Array, ""]) -> Image:
-        if not self.random_start:
-            return jnp.zeros_like(image)
-        return project_zero_mean(sample_lp(key, image.shape, 2.0, radius), radius)
+        loss_fn = Partial(_error, as_predictor(denoiser_fn), clean)
+        settings = {"steps": self.steps, "relative_step": self.relative_step, "start": self.start, "keep": "best"}
+        found = maximise(keys, loss_fn, noisy, radius, ZeroMean(), **settings)
+        norm = jnp.sqrt(jnp.mean((found.images - noisy) ** 2, axis=(1, 2, 3)))
+        return ObsAtkResult(found.images, norm, found.loss)
 
 
-def _step(
-    attack: ObsAtk,
-    i: Array,
-    state: ObsAtkState,
-    denoiser: Partial,
-    noisy: Images,
-    clean: Images,
-    radius: Float[Array, "b"],
-) -> ObsAtkState:
-    del i
-
-    def total(delta: Images):
-        losses = jnp.mean((denoiser(noisy + delta) - clean) ** 2, axis=(1, 2, 3))
-        return jnp.sum(losses), losses
-
-    (_, losses), gradient = jax.value_and_grad(total, has_aux=True)(state.delta)
-    best = where_examples(losses > state.best[1], (state.delta, losses), state.best)
-    length = (attack.relative_step * radius).reshape(-1, 1, 1, 1)
-    moved = state.delta + length * jax.vmap(L2().steepest)(gradient)
-    return ObsAtkState(jax.vmap(project_zero_mean)(moved, radius), best)
+def _error(denoiser: Partial, clean: Images, images: Images) -> Float[Array, "b"]:
+    return jnp.mean((denoiser(images) - clean) ** 2, axis=(1, 2, 3))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,24 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
+from robust_jax.attacks.engine import REACH, Point, ProjectedAscent
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
+from robust_jax.attacks.starts import Start, check_start, start_perturbations
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.types import Images
 
 
 class PGDState(NamedTuple):
-    """Perturbations and what was found; ``best`` holds the images, success and loss of the best so far."""
+    """The ascent under way; ``best`` holds the images, success and loss of the best iterate so far."""
 
-    delta: Images
-    momentum: Images
-    optimiser: Any
+    point: Point
     best: tuple[Images, Bool[Array, "b"], Float[Array, "b"]]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +49,10 @@ class PGD(Attack):
         L1 norm; nesterov: Lin et al., arXiv 1908.06281.
     """
 
-    reach: ClassVar[float] = 2.5
-    """All steps together, in units of eps: by default, enough to cross the ball and turn (Madry et al.)."""
+    soft_labels: ClassVar[bool] = True
+
+    reach: ClassVar[float] = REACH
+    """Sum of the step sizes over eps: by default, enough to cross the ball and turn (Madry et al.)."""
 
     norm: str | Threat = "Linf"
     """Threat: Linf, L2, L1, or one of :mod:`~robust_jax.attacks.threats`."""
@@ -60,8 +64,9 @@ class PGD(Attack):
     """The same over eps, used without ``step_size``. Without both, ``reach`` / steps."""
     restarts: int = 1
     """Starts, the best of which is kept."""
-    random_start: bool = True
-    """Start at a random point of the threat, not at the image."""
+    start: Start = "uniform"
+    """Start of the ascent: "uniform" in the threat, "zero" for the image itself, or
+    :class:`~robust_jax.attacks.Gaussian` noise."""
     momentum: float = 0.0
     """Decay of accumulated gradients."""
     nesterov: bool = False
@@ -82,6 +87,7 @@ class PGD(Attack):
         check_non_negative("eps", self.eps)
         as_threat(self.norm)
         as_loss(self.loss)
+        check_start(self.start)
         for name in ("steps", "restarts", "num_draws"):
             check_positive(name, getattr(self, name))
         for name in ("step_size", "relative_step"):
@@ -97,60 +103,58 @@ class PGD(Attack):
         # One more between two restarts, which looks at the last iterate of the former.
         return self.restarts * (self.steps + 1) - 1
 
+    @property
+    def ascent(self) -> ProjectedAscent:
+        """The steps taken."""
+        return ProjectedAscent(as_threat(self.norm), self.momentum, self.nesterov, self.optimiser)
+
     def init(self, predictor: Partial, problem: Problem) -> PGDState:
-        delta = self._start(problem, jnp.int32(0))
-        size = len(problem.images)
-        optimiser = () if self.optimiser is None else jax.vmap(self.optimiser.init)(delta)
-        best = (problem.images, jnp.zeros(size, bool), jnp.full(size, -jnp.inf))
-        return PGDState(delta, jnp.zeros_like(delta), optimiser, best, jnp.zeros(size, bool))
+        none = jnp.zeros(len(problem.images), bool)
+        best = (problem.images, none, jnp.full(len(problem.images), -jnp.inf))
+        return PGDState(self._start(problem, jnp.int32(0)), best, none, none)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: PGDState) -> PGDState:
         length = self._step_length(problem)
-        delta = state.delta
-        if self.nesterov:
-            delta = delta + length * self.momentum * state.momentum
+        delta = self.ascent.ahead(state.point, length)
         (losses, logits), gradient = self._gradient(predictor, problem, delta)
-        in_restart = i % (self.steps + 1)
-        is_last = in_restart == self.steps
+        gradient, not_finite = finite_gradient(gradient)
+        is_last = i % (self.steps + 1) == self.steps
         success = succeeded(logits, problem)
         best = state.best
         if self.keep == "best" or self.restarts > 1:
             # With Nesterov's momentum the gradient is not of the iterate, which then is judged when it is the last.
             judged = is_last if self.keep == "last" or self.nesterov else jnp.ones_like(is_last)
             best = self._better(best, (problem.images + delta, success, losses), judged)
-        moved, momentum, optimiser = self._move(problem, state, gradient, length)
+        point = self.ascent.move(state.point, gradient, length, problem.images, problem.eps)
         if self.restarts > 1:
-            fresh = self.init(predictor, problem)
-            start = jax.lax.cond(is_last, lambda: self._start(problem, i // (self.steps + 1) + 1), lambda: moved)
-            moved, momentum, optimiser = jax.tree.map(
-                lambda new, old: jnp.where(is_last, new, old),
-                (start, fresh.momentum, fresh.optimiser),
-                (moved, momentum, optimiser),
-            )
-        # Of a misclassified example it is no cause for concern: dlr is flat where the label comes third.
-        zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~success
-        return PGDState(moved, momentum, optimiser, best, state.zero_gradient | zero)
+            point = jax.lax.cond(is_last, lambda: self._start(problem, i // (self.steps + 1) + 1), lambda: point)
+        # Zero gradients of misclassified examples are no cause for concern: dlr is flat where the label comes third.
+        zero = zero_throughout(gradient) & ~success
+        return PGDState(point, best, state.zero_gradient | zero, state.nan_gradient | not_finite)
 
     def result(self, predictor: Partial, problem: Problem, state: PGDState, steps: Int[Array, "b"]) -> AttackResult:
-        logits = predictor(problem.images + state.delta)
-        last = (
-            problem.images + state.delta,
-            succeeded(logits, problem),
-            attack_loss(as_loss(self.loss), logits, problem),
-        )
-        images, success, loss = self._better(state.best, last, jnp.bool_(True))
+        images = problem.images + state.point.delta
+        logits = predictor(images)
+        last = (images, succeeded(logits, problem), attack_loss(as_loss(self.loss), logits, problem))
+        # A single last iterate is not compared, so that in a training step, which reads images alone, its loss is not
+        # computed.
+        alone = self.keep == "last" and self.restarts == 1
+        images, success, loss = last if alone else self._better(state.best, last, jnp.bool_(True))
         norm = jax.vmap(as_threat(self.norm).norm)(images - problem.images)
         gradients = steps * draws_of(predictor, self.num_draws)
-        return AttackResult(images, success, norm, loss, gradients + 1, gradients, state.zero_gradient)
+        return AttackResult(
+            images, success, norm, loss, gradients + 1, gradients, state.zero_gradient, state.nan_gradient
+        )
 
     def finished(self, problem: Problem, state: PGDState) -> Bool[Array, "b"] | None:
         return state.best[1] if self.early_stop else None
 
-    def _start(self, problem: Problem, restart: Int[Array, ""]) -> Images:
-        if not self.random_start:
-            return jnp.zeros_like(problem.images)
+    def _start(self, problem: Problem, restart: Int[Array, ""]) -> Point:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, restart)
-        return jax.vmap(as_threat(self.norm).random)(keys, problem.images, problem.eps)
+        threat, feasible = as_threat(self.norm), self.keep == "best"
+        return self.ascent.begin(
+            start_perturbations(keys, self.start, threat, problem.images, problem.eps, feasible=feasible)
+        )
 
     def _step_length(self, problem: Problem) -> Float[Array, "b 1 1 1"]:
         relative = self.relative_step or self.reach / self.steps
@@ -166,22 +170,6 @@ class PGD(Attack):
 
         return value_and_mean_gradient(total, predictor, delta, self.num_draws)
 
-    def _steepest(self, gradient: Images) -> Images:
-        return jax.vmap(as_threat(self.norm).steepest)(gradient)
-
-    def _move(self, problem: Problem, state: PGDState, gradient: Images, length: Float[Array, "b 1 1 1"]):
-        momentum, optimiser = state.momentum, state.optimiser
-        if self.momentum > 0:
-            size = jnp.sum(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
-            momentum = self.momentum * momentum + gradient / jnp.where(size > 0, size, 1)
-            gradient = momentum
-        if self.optimiser is None:
-            change = length * self._steepest(gradient)
-        else:
-            change, optimiser = jax.vmap(self.optimiser.update)(-gradient, optimiser, state.delta)
-        delta = jax.vmap(as_threat(self.norm).project)(state.delta + change, problem.images, problem.eps)
-        return delta, momentum, optimiser
-
     def _better(self, best, found, judged: Bool[Array, ""]):
         _, best_success, best_loss = best
         _, success, loss = found
@@ -196,7 +184,7 @@ class FGSM(PGD):
     reach: ClassVar[float] = 1.0
 
     steps: int = 1
-    random_start: bool = False
+    start: Start = "zero"
     keep: Literal["best", "last"] = "last"
 
 
@@ -206,7 +194,7 @@ class RFGSM(FGSM):
 
     reach: ClassVar[float] = 1.25
 
-    random_start: bool = True
+    start: Start = "uniform"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +204,7 @@ class BIM(PGD):
     reach: ClassVar[float] = 1.0
 
     steps: int = 10
-    random_start: bool = False
+    start: Start = "zero"
     keep: Literal["best", "last"] = "last"
 
 

@@ -105,8 +105,8 @@ class PyramidPGD(ParameterPGD):
     """The pyramid."""
     steps: int = 5
     """Gradients followed, in each restart."""
-    random_start: bool = False
-    """Start at a random point, not at the image."""
+    start: Literal["uniform", "zero"] = "zero"
+    """Start at a random point, or at the image."""
     keep: Literal["best", "last"] = "last"
     """As in :class:`ParameterPGD`."""
     random_target: bool = True

@@ -11,13 +11,15 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from robust_jax.attacks.inputs import check_logits, make_problem
+from robust_jax.attacks.inputs import check_logits, in_float32, make_problem
 from robust_jax.attacks.losses import cross_entropy
+from robust_jax.attacks.starts import Gaussian, Start, check_start
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.keys import named_key
 from robust_jax.core.loops import iterate
 from robust_jax.core.predictor import as_predictor
+from robust_jax.core.random_words import random_normal
 from robust_jax.mathematics.norms import project_lp, sample_lp
 from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
@@ -67,11 +69,12 @@ class UniversalPGD:
     """Of gradient descent, such as Adam, in place of steepest steps."""
     clip_loss: float = 9.0
     """β, in nats; of targeted perturbations not used."""
-    random_start: bool = False
-    """Start at a random point of the ball, not at zero."""
+    start: Start = "zero"
+    """Start of the ascent: "uniform" in the ball, "zero", or :class:`~robust_jax.attacks.Gaussian` noise, projected."""
 
     def __post_init__(self):
         check_non_negative("eps", self.eps)
+        check_start(self.start)
         if self.norm not in NORMS:
             as_threat(self.norm)
             raise ValueError(f"Expected norm in {NORMS}, got norm={self.norm!r}.")
@@ -102,7 +105,7 @@ class UniversalPGD:
             ValueError: if shapes disagree, images leave [0, 1], eps is negative or NaN, a label or the target is not a
                 class, or logits are not ``[b, k]`` or not finite.
         """
-        predictor = as_predictor(logits_fn)
+        predictor = in_float32(as_predictor(logits_fn))
         eps = jnp.asarray(self.eps if eps is None else eps, jnp.float32)
         if eps.shape != ():
             raise ValueError(f"Expected eps to be one number, got shape {eps.shape}.")
@@ -113,11 +116,16 @@ class UniversalPGD:
         last = jnp.argsort(-problem.labels)[:size]
         check_logits(predictor, jax.tree.map(lambda leaf: leaf[last], problem))
         shape, order = problem.images.shape[1:], as_threat(self.norm).order
-        start = sample_lp(named_key(key, "start"), shape, order, eps) if self.random_start else jnp.zeros(shape)
+        start = self._start(named_key(key, "start"), shape, order, eps)
         state = UniversalState(start, () if self.optimiser is None else self.optimiser.init(start))
         static = dataclasses.replace(self, eps=0.0, batch_size=size), target is not None
         operands = (predictor, problem.images, problem.labels, named_key(key, "order"), eps)
         return iterate(_step, static, range(self.steps), state, *operands).delta
+
+    def _start(self, key: PRNGKey, shape: tuple[int, int, int], order: float, eps: Float[Array, ""]) -> Image:
+        if isinstance(self.start, Gaussian):
+            return project_lp(self.start.sigma * random_normal(key, shape), order, eps)
+        return sample_lp(key, shape, order, eps) if self.start == "uniform" else jnp.zeros(shape)
 
     @staticmethod
     def apply(delta: Image, images: Images) -> Images:
@@ -147,6 +155,7 @@ def _step(
         return -jnp.mean(losses) if targeted else jnp.mean(jnp.minimum(losses, attack.clip_loss))
 
     gradient, optimiser = jax.grad(gain)(state.delta), state.optimiser
+    gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
     if attack.optimiser is None:
         length = attack.relative_step * eps * (1 - i / attack.steps)
         change = length * threat.steepest(gradient)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from robust_jax.attacks.inputs import in_float32
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.predictor import as_predictor
@@ -64,7 +65,7 @@ def virtual_direction(
     check_positive("num_iterations", num_iterations)
     if not isinstance(eps, jax.Array):
         check_non_negative("eps", eps)
-    predictor = as_predictor(logits_fn)
+    predictor = in_float32(as_predictor(logits_fn))
     start = jax.vmap(lambda key, image: _unit(random_normal(key, image.shape), image))(keys, images)
     probs = jax.nn.softmax(predictor(images))
 

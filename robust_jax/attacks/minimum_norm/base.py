@@ -68,13 +68,15 @@ class MinimumNorm(Attack):
         queries: Array,
         gradients: Array,
         zero_gradient: Bool[Array, "b"] | None = None,
+        nan_gradient: Bool[Array, "b"] | None = None,
     ) -> AttackResult:
         """The nearest as a result, whose loss is the margin of logits."""
         within = self.within_eps(problem, nearest)
         images = where_examples(within, nearest.images, problem.images)
         logits = predictor(images)
         loss = attack_loss(margin, logits, problem)
-        if zero_gradient is None:
-            zero_gradient = jnp.zeros_like(within)
+        none = jnp.zeros_like(within)
+        zero_gradient = none if zero_gradient is None else zero_gradient
+        nan_gradient = none if nan_gradient is None else nan_gradient
         norm = jnp.where(within, nearest.norm, 0)
-        return AttackResult(images, within, norm, loss, queries, gradients, zero_gradient)
+        return AttackResult(images, within, norm, loss, queries, gradients, zero_gradient, nan_gradient)

@@ -68,7 +68,7 @@ class CarliniWagnerL2(PenaltySearch):
         loss = jnp.sum(delta**2, axis=(1, 2, 3)) + constant * hinge
         pull = jnp.where(hinge > 0, constant, 0).reshape(-1, 1, 1, 1)
         descent = adam_step(descent, 2 * delta - pull * found.gradient, self.learning_rate)
-        return Descended(descent, images, found.adversarial, loss, found.zero_gradient)
+        return Descended(descent, images, found.adversarial, loss, found.zero_gradient, found.nan_gradient)
 
 
 def to_tanh(images: Images) -> Images:

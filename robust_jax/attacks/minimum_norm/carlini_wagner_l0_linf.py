@@ -29,6 +29,7 @@ class TighteningState(NamedTuple):
     done: Bool[Array, "b"]
     nearest: Nearest
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Tightening(MinimumNorm):
         nearest = self.start(predictor, problem)
         done = nearest.norm == 0
         return TighteningState(
-            descent, self.first_limit(problem), constant, jnp.zeros(size, jnp.int32), done, nearest, none
+            descent, self.first_limit(problem), constant, jnp.zeros(size, jnp.int32), done, nearest, none, none
         )
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: TighteningState) -> TighteningState:
@@ -124,13 +125,21 @@ class Tightening(MinimumNorm):
             done=(solved & tightest) | (constant > self.largest_constant),
             nearest=nearest,
             zero_gradient=state.zero_gradient | (found.zero_gradient & ~jnp.isfinite(nearest.norm)),
+            nan_gradient=state.nan_gradient | found.nan_gradient,
         )
 
     def result(
         self, predictor: Partial, problem: Problem, state: TighteningState, steps: Int[Array, "b"]
     ) -> AttackResult:
-        counts = {"queries": steps + 2, "gradients": steps}
-        return self.found(predictor, problem, state.nearest, zero_gradient=state.zero_gradient, **counts)
+        return self.found(
+            predictor,
+            problem,
+            state.nearest,
+            queries=steps + 2,
+            gradients=steps,
+            zero_gradient=state.zero_gradient,
+            nan_gradient=state.nan_gradient,
+        )
 
     def finished(self, problem: Problem, state: TighteningState) -> Bool[Array, "b"]:
         return state.done

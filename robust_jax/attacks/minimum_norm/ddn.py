@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.losses import attack_loss, cross_entropy
 from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
@@ -30,6 +31,7 @@ class DDNState(NamedTuple):
     radius: Float[Array, "b"]
     nearest: Nearest
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +86,8 @@ class DDN(MinimumNorm):
 
     def init(self, predictor: Partial, problem: Problem) -> DDNState:
         size = len(problem.images)
-        radius = jnp.full(size, self.first_radius)
-        return DDNState(problem.images, radius, self.start(predictor, problem), jnp.zeros(size, bool))
+        radius, none = jnp.full(size, self.first_radius), jnp.zeros(size, bool)
+        return DDNState(problem.images, radius, self.start(predictor, problem), none, none)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: DDNState) -> DDNState:
         def total(predictor: Partial, images: Images):
@@ -93,6 +95,7 @@ class DDN(MinimumNorm):
             return jnp.sum(attack_loss(cross_entropy, logits, problem)), logits
 
         logits, gradient = value_and_mean_gradient(total, predictor, state.images, 1)
+        gradient, not_finite = finite_gradient(gradient)
         success = succeeded(logits, problem)
         nearest = self.nearer(problem, state.nearest, state.images, success)
         radius = state.radius * jnp.where(success, 1 - self.gamma, 1 + self.gamma)
@@ -101,14 +104,20 @@ class DDN(MinimumNorm):
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i)
         move = jax.vmap(self._move, (0, 0, 0, 0, 0, None))
         images = move(keys, problem.images, state.images, gradient, radius, length)
-        zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~jnp.isfinite(nearest.norm)
-        return DDNState(images, radius, nearest, state.zero_gradient | zero)
+        zero = zero_throughout(gradient) & ~jnp.isfinite(nearest.norm)
+        return DDNState(images, radius, nearest, state.zero_gradient | zero, state.nan_gradient | not_finite)
 
     def result(self, predictor: Partial, problem: Problem, state: DDNState, steps: Int[Array, "b"]) -> AttackResult:
         success = succeeded(predictor(state.images), problem)
         nearest = self.nearer(problem, state.nearest, state.images, success)
         return self.found(
-            predictor, problem, nearest, queries=steps + 3, gradients=steps, zero_gradient=state.zero_gradient
+            predictor,
+            problem,
+            nearest,
+            queries=steps + 3,
+            gradients=steps,
+            zero_gradient=state.zero_gradient,
+            nan_gradient=state.nan_gradient,
         )
 
     def _move(

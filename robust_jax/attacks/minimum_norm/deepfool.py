@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS, Threat
@@ -31,6 +32,7 @@ class DeepFoolState(NamedTuple):
     nearest: Nearest
     ranking: Int[Array, "b k"]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,18 +91,17 @@ class DeepFool(MinimumNorm):
     def init(self, predictor: Partial, problem: Problem) -> DeepFoolState:
         ranking = jnp.argsort(-predictor(problem.images), axis=-1)
         none = jnp.zeros(len(ranking), bool)
-        return DeepFoolState(
-            problem.images, jnp.zeros_like(problem.images), self.start(predictor, problem), ranking, none
-        )
+        nearest = self.start(predictor, problem)
+        return DeepFoolState(problem.images, jnp.zeros_like(problem.images), nearest, ranking, none, none)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: DeepFoolState) -> DeepFoolState:
-        distance, normal = self._boundary(predictor, problem, state)
+        distance, normal, not_finite = self._boundary(predictor, problem, state)
         total = state.total + jax.vmap(self._towards)(distance, normal)
         images = jnp.clip(problem.images + (1 + self.overshoot) * total, 0, 1)
         success = succeeded(predictor(images), problem)
         nearest = self.nearer(problem, state.nearest, images, success)
-        zero = jnp.max(jnp.abs(normal), axis=(1, 2, 3)) == 0
-        return DeepFoolState(images, total, nearest, state.ranking, state.zero_gradient | zero)
+        zero, nan = state.zero_gradient | zero_throughout(normal), state.nan_gradient | not_finite
+        return DeepFoolState(images, total, nearest, state.ranking, zero, nan)
 
     def result(
         self, predictor: Partial, problem: Problem, state: DeepFoolState, steps: Int[Array, "b"]
@@ -113,13 +114,17 @@ class DeepFool(MinimumNorm):
             queries=steps * (1 + each) + 2,
             gradients=steps * each,
             zero_gradient=state.zero_gradient,
+            nan_gradient=state.nan_gradient,
         )
 
     def finished(self, problem: Problem, state: DeepFoolState) -> Bool[Array, "b"]:
         return jnp.isfinite(state.nearest.norm)
 
-    def _boundary(self, predictor: Partial, problem: Problem, state: DeepFoolState) -> tuple[Float[Array, "b"], Images]:
-        """Distances to the nearest boundary, and the gradients of the difference of logits there."""
+    def _boundary(
+        self, predictor: Partial, problem: Problem, state: DeepFoolState
+    ) -> tuple[Float[Array, "b"], Images, Bool[Array, "b"]]:
+        """Distances to the nearest boundary, the gradients of the difference of logits there, and whether any gradient
+        was not finite."""
         logits, pull = jax.vjp(predictor, state.images)
         classes = logits.shape[1]
         if problem.targets is None:
@@ -131,11 +136,12 @@ class DeepFool(MinimumNorm):
             rival = jnp.argmax(jnp.where(target > 0, -jnp.inf, logits), axis=1)
             directions = (target - jax.nn.one_hot(rival, classes))[None]
         values = jnp.abs(jnp.sum(directions * logits[None], axis=2))
-        normals = jax.vmap(lambda direction: pull(direction)[0])(directions)
+        normals, not_finite = jax.vmap(lambda direction: finite_gradient(pull(direction)[0]))(directions)
         steepness = jax.vmap(jax.vmap(lambda normal: norm_lp(normal, DUAL[self.norm])))(normals)
         distances = values / jnp.maximum(steepness, 1e-12)
         nearest, rows = jnp.argmin(distances, axis=0), jnp.arange(len(logits))
-        return jnp.where(steepness > 0, distances, 0)[nearest, rows], normals[nearest, rows]
+        distances = jnp.where(steepness > 0, distances, 0)
+        return distances[nearest, rows], normals[nearest, rows], jnp.any(not_finite, axis=0)
 
     def _towards(self, distance: Float[Array, ""], normal: Image) -> Image:
         return (distance + LEAST_STEP) * self.threat.steepest(normal)

@@ -87,7 +87,7 @@ class EAD(PenaltySearch):
         value = attack_loss(margin, logits, problem)
         adversarial = succeeded(logits, problem) & (value >= self.confidence)
         loss = self._elastic_net(problem, x) + constant * jnp.maximum(self.confidence - value, 0)
-        return Descended(FistaDescent(x, y), x, adversarial, loss, at_y.zero_gradient)
+        return Descended(FistaDescent(x, y), x, adversarial, loss, at_y.zero_gradient, at_y.nan_gradient)
 
     def nearer(self, problem: Problem, nearest: Nearest, images: Images, success: Bool[Array, "b"]) -> Nearest:
         """By the rule, among those whose norm counts; of images that are adversarial as they are, none is nearer."""

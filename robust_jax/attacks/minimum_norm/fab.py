@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.minimum_norm.hyperplanes import to_hyperplane
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
@@ -32,6 +33,7 @@ class FABState(NamedTuple):
     nearest: Nearest
     ranking: Int[Array, "b k"]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,22 +96,22 @@ class FAB(MinimumNorm):
 
     def init(self, predictor: Partial, problem: Problem) -> FABState:
         ranking = jnp.argsort(-predictor(problem.images), axis=-1)
-        nearest = self.start(predictor, problem)
-        return FABState(problem.images, nearest, ranking, jnp.zeros(len(ranking), bool))
+        nearest, none = self.start(predictor, problem), jnp.zeros(len(ranking), bool)
+        return FABState(problem.images, nearest, ranking, none, none)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: FABState) -> FABState:
         run_index, i = i // self.steps, i % self.steps
         images = state.images
         if self.num_runs > 1:
             images = jax.lax.cond(i == 0, lambda: self._start(problem, state.nearest, run_index), lambda: images)
-        values, normals = self._boundary(predictor, problem, state, run_index, images)
+        values, normals, not_finite = self._boundary(predictor, problem, state, run_index, images)
         images = jax.vmap(self._walk)(images, problem.images, values, normals)
         success = succeeded(predictor(images), problem)
         nearest = self.nearer(problem, state.nearest, images, success)
         back = problem.images + self.backward * (images - problem.images)
         images = where_examples(success, back, images)
-        zero = (jnp.max(jnp.abs(normals), axis=(1, 2, 3)) == 0) & ~success
-        return FABState(images, nearest, state.ranking, state.zero_gradient | zero)
+        zero = state.zero_gradient | (zero_throughout(normals) & ~success)
+        return FABState(images, nearest, state.ranking, zero, state.nan_gradient | not_finite)
 
     def result(self, predictor: Partial, problem: Problem, state: FABState, steps: Int[Array, "b"]) -> AttackResult:
         return self.found(
@@ -119,6 +121,7 @@ class FAB(MinimumNorm):
             queries=steps * (1 + self._gradients_per_step(problem, state.ranking.shape[1])) + 2,
             gradients=steps * self._gradients_per_step(problem, state.ranking.shape[1]),
             zero_gradient=state.zero_gradient,
+            nan_gradient=state.nan_gradient,
         )
 
     def finished(self, problem: Problem, state: FABState) -> Bool[Array, "b"] | None:
@@ -139,24 +142,25 @@ class FAB(MinimumNorm):
 
     def _boundary(
         self, predictor: Partial, problem: Problem, state: FABState, run_index: Int[Array, ""], images: Images
-    ) -> tuple[Float[Array, "b"], Images]:
-        """Differences of logits to the class whose boundary is nearest by linearisation, and their gradients."""
+    ) -> tuple[Float[Array, "b"], Images, Bool[Array, "b"]]:
+        """Differences of logits to the class whose boundary is nearest by linearisation, their gradients, and whether
+        any gradient was not finite."""
         logits, pull = jax.vjp(predictor, images)
         classes = logits.shape[1]
         labels = jax.nn.one_hot(problem.labels, classes)
         if problem.targets is not None:
             direction = jax.nn.one_hot(problem.targets, classes) - labels
-            return jnp.sum(direction * logits, axis=1), pull(direction)[0]
+            return jnp.sum(direction * logits, axis=1), *finite_gradient(pull(direction)[0])
         directions = jnp.eye(classes)[:, None] - labels[None]
         values = jnp.sum(directions * logits[None], axis=2)
-        normals = jax.vmap(lambda direction: pull(direction)[0])(directions)
+        normals, not_finite = jax.vmap(lambda direction: finite_gradient(pull(direction)[0]))(directions)
         dual = {"Linf": 1, "L2": 2, "L1": math.inf}[self.norm]
         steepness = jax.vmap(jax.vmap(lambda normal: norm_lp(normal, dual)))(normals)
         distances = jnp.abs(values) / (1e-12 + steepness)
         distances = jnp.where(labels.T > 0, jnp.inf, distances)
         nearest = jnp.argmin(distances, axis=0)
         rows = jnp.arange(len(images))
-        return values[nearest, rows], normals[nearest, rows]
+        return values[nearest, rows], normals[nearest, rows], jnp.any(not_finite, axis=0)
 
     def _walk(self, x: Image, image: Image, value: Float[Array, ""], normal: Image) -> Image:
         order = self.threat.order
@@ -209,7 +213,7 @@ class FABT(FAB):
 
     def _boundary(
         self, predictor: Partial, problem: Problem, state: FABState, run_index: Int[Array, ""], images: Images
-    ) -> tuple[Float[Array, "b"], Images]:
+    ) -> tuple[Float[Array, "b"], Images, Bool[Array, "b"]]:
         target = state.ranking[:, 1 + run_index // self.restarts]
         # Of an example that was misclassified to begin with, the label may be one of them.
         target = jnp.where(target == problem.labels, state.ranking[:, 0], target)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS, Threat
@@ -29,6 +30,7 @@ class JSMAState(NamedTuple):
     targets: Int[Array, "b"]
     nearest: Nearest
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,18 +92,20 @@ class JSMA(MinimumNorm):
         if targets is None:
             label = jax.nn.one_hot(problem.labels, logits.shape[1], dtype=bool)
             targets = jnp.argmax(jnp.where(label, -jnp.inf, logits), axis=1)
-        return JSMAState(problem.images, jnp.zeros_like(targets), none, targets, self.start(predictor, problem), none)
+        nearest = self.start(predictor, problem)
+        return JSMAState(problem.images, jnp.zeros_like(targets), none, targets, nearest, none, none)
 
     def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: JSMAState) -> JSMAState:
         logits, pull = jax.vjp(predictor, state.images)
         success = succeeded(logits, problem)
         nearest = self.nearer(problem, state.nearest, state.images, success)
         target = jax.nn.one_hot(state.targets, logits.shape[1])
-        toward, others = pull(target)[0], pull(1 - target)[0]
+        (toward, others), not_finite = finite_gradient((pull(target)[0], pull(1 - target)[0]))
         moved, stuck = jax.vmap(self._change_pair)(state.images, toward, others)
         images = jnp.where((success | stuck).reshape(-1, 1, 1, 1), state.images, moved)
-        zero = (jnp.max(jnp.abs(toward), axis=(1, 2, 3)) == 0) & ~success
-        return JSMAState(images, state.taken + 1, stuck & ~success, state.targets, nearest, state.zero_gradient | zero)
+        zero = state.zero_gradient | (zero_throughout(toward) & ~success)
+        nan = state.nan_gradient | not_finite
+        return JSMAState(images, state.taken + 1, stuck & ~success, state.targets, nearest, zero, nan)
 
     def result(self, predictor: Partial, problem: Problem, state: JSMAState, steps: Int[Array, "b"]) -> AttackResult:
         success = succeeded(predictor(state.images), problem)
@@ -113,6 +117,7 @@ class JSMA(MinimumNorm):
             queries=2 * steps + 3,
             gradients=2 * steps,
             zero_gradient=state.zero_gradient,
+            nan_gradient=state.nan_gradient,
         )
 
     def finished(self, problem: Problem, state: JSMAState) -> Bool[Array, "b"]:

@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.losses import attack_loss, margin
 from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
@@ -34,6 +35,7 @@ class Descended(NamedTuple):
     adversarial: Bool[Array, "b"]
     loss: Float[Array, "b"]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 class PenaltySearchState(NamedTuple):
@@ -51,6 +53,7 @@ class PenaltySearchState(NamedTuple):
     descent: Any
     nearest: Nearest
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +107,7 @@ class PenaltySearch(MinimumNorm):
         nearest = self.start(predictor, problem)
         descent = self.begin(problem)
         return PenaltySearchState(
-            zero, zero, constant, jnp.zeros(size), infinite, none, infinite, descent, nearest, none
+            zero, zero, constant, jnp.zeros(size), infinite, none, infinite, descent, nearest, none, none
         )
 
     def step(
@@ -132,6 +135,7 @@ class PenaltySearch(MinimumNorm):
             descent=where_examples(over, self.begin(problem), after.descent),
             nearest=nearest,
             zero_gradient=state.zero_gradient | (after.zero_gradient & ~jnp.isfinite(nearest.norm)),
+            nan_gradient=state.nan_gradient | after.nan_gradient,
         )
 
     def result(
@@ -144,6 +148,7 @@ class PenaltySearch(MinimumNorm):
             queries=steps * self.queries_per_step + 2,
             gradients=steps,
             zero_gradient=state.zero_gradient,
+            nan_gradient=state.nan_gradient,
         )
 
     def finished(self, problem: Problem, state: PenaltySearchState) -> Bool[Array, "b"]:
@@ -162,6 +167,7 @@ class Margins(NamedTuple):
     gradient: Images
     adversarial: Bool[Array, "b"]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 def margins(predictor: Partial, problem: Problem, images: Images, confidence: float) -> Margins:
@@ -173,5 +179,6 @@ def margins(predictor: Partial, problem: Problem, images: Images, confidence: fl
         return jnp.sum(values), (values, succeeded(logits, problem))
 
     (values, success), gradient = value_and_mean_gradient(total, predictor, images, 1)
-    zero = (jnp.max(jnp.abs(gradient), axis=(1, 2, 3)) == 0) & ~success
-    return Margins(values, gradient, success & (values >= confidence), zero)
+    gradient, not_finite = finite_gradient(gradient)
+    zero = zero_throughout(gradient) & ~success
+    return Margins(values, gradient, success & (values >= confidence), zero, not_finite)

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
+from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import Problem, succeeded
 from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
@@ -26,6 +27,7 @@ class ParameterPGDState(NamedTuple):
     point: Any
     best: Found
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ParameterPGD(Attack):
         Engstrom et al. (arXiv 1712.02779): the first-order method, which they find weaker than a grid.
     """
 
+    soft_labels: ClassVar[bool] = True
+
     reach: ClassVar[float] = 2.5
     """All steps together, in units of eps: by default, enough to cross the limits and turn."""
 
@@ -57,8 +61,8 @@ class ParameterPGD(Attack):
     """Length of a step, as a share of the limits within eps. By default ``reach`` / steps."""
     restarts: int = 1
     """Starts, the best of which is kept."""
-    random_start: bool = True
-    """Start at a random point, not at the image."""
+    start: Literal["uniform", "zero"] = "uniform"
+    """Start at a random point, or at the image."""
     loss: str | Loss = "cross_entropy"
     """cross_entropy, margin, dlr, or a function of logits and classes that gives a value per example."""
     keep: Literal["best", "last"] = "best"
@@ -76,6 +80,7 @@ class ParameterPGD(Attack):
             check_positive(name, getattr(self, name))
         if self.relative_step is not None:
             check_positive("relative_step", self.relative_step)
+        check_choice("start", self.start, ("uniform", "zero"))
         check_choice("keep", self.keep, ("best", "last"))
         if self.early_stop and self.keep == "last":
             raise ValueError("Expected keep='best' with early_stop, got keep='last': what breaks first is kept.")
@@ -96,7 +101,7 @@ class ParameterPGD(Attack):
         best = Found(neutral, none, jnp.full(len(problem.images), -jnp.inf))
         if self.keep == "best":
             best = judge(self.threat, self.loss, predictor, problem, neutral)
-        return ParameterPGDState(neutral, best, none)
+        return ParameterPGDState(neutral, best, none, none)
 
     def step(
         self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: ParameterPGDState
@@ -104,15 +109,15 @@ class ParameterPGD(Attack):
         restart, place = i // (self.steps + 1), i % (self.steps + 1)
         point = jax.lax.cond(place == 0, lambda: self._start(problem, restart), lambda: state.point)
         logits, gradient = self._gradient(predictor, problem, point)
+        gradient, not_finite = finite_gradient(gradient)
         success = succeeded(logits, problem)
         judged = jnp.bool_(True) if self.keep == "best" else place == self.steps
         found = better(Found(point, success, attack_loss(as_loss(self.loss), logits, problem)), state.best)
         best = where_examples(jnp.broadcast_to(judged, success.shape), found, state.best)
-        largest = [jnp.max(jnp.abs(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(gradient)]
-        zero = (jnp.max(jnp.stack(largest), axis=0) == 0) & ~success
+        zero = zero_throughout(gradient) & ~success
         length = (self.relative_step or self.reach / self.steps) * problem.eps
         moved = jax.vmap(self.threat.move)(point, gradient, length, problem.images, problem.eps)
-        return ParameterPGDState(moved, best, state.zero_gradient | zero)
+        return ParameterPGDState(moved, best, state.zero_gradient | zero, state.nan_gradient | not_finite)
 
     def result(
         self, predictor: Partial, problem: Problem, state: ParameterPGDState, steps: Int[Array, "b"]
@@ -120,14 +125,20 @@ class ParameterPGD(Attack):
         gradients = steps * draws_of(predictor, self.num_draws)
         queries = gradients + (self.keep == "best")
         return result_of(
-            self.threat, problem, state.best, queries=queries, gradients=gradients, zero_gradient=state.zero_gradient
+            self.threat,
+            problem,
+            state.best,
+            queries=queries,
+            gradients=gradients,
+            zero_gradient=state.zero_gradient,
+            nan_gradient=state.nan_gradient,
         )
 
     def finished(self, problem: Problem, state: ParameterPGDState) -> Bool[Array, "b"] | None:
         return state.best.success if self.early_stop else None
 
     def _start(self, problem: Problem, restart: Int[Array, ""]) -> Any:
-        if not self.random_start:
+        if self.start == "zero":
             return jax.vmap(self.threat.neutral)(problem.images)
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, restart)
         return jax.vmap(self.threat.random)(keys, problem.images, problem.eps)

@@ -31,6 +31,7 @@ class ParameterResult(NamedTuple):
     queries: Int[Array, "b"]
     gradients: Int[Array, "b"]
     zero_gradient: Bool[Array, "b"]
+    nan_gradient: Bool[Array, "b"]
     parameters: Any
 
     def warnings(self) -> list[str]:
@@ -108,8 +109,16 @@ class ParameterSearch(Attack):
         return better(judge(self.threat, self.loss, predictor, problem, point), state)
 
     def result(self, predictor: Partial, problem: Problem, state: Found, steps: Int[Array, "b"]) -> ParameterResult:
-        none = jnp.zeros_like(steps)
-        return result_of(self.threat, problem, state, queries=steps + 1, gradients=none, zero_gradient=none > 0)
+        none, never = jnp.zeros_like(steps), jnp.zeros_like(state.success)
+        return result_of(
+            self.threat,
+            problem,
+            state,
+            queries=steps + 1,
+            gradients=none,
+            zero_gradient=never,
+            nan_gradient=never,
+        )
 
     def finished(self, problem: Problem, state: Found) -> Bool[Array, "b"] | None:
         return state.success if self.early_stop else None
@@ -139,9 +148,18 @@ def better(found: Found, best: Found) -> Found:
 
 
 def result_of(
-    threat: TransformThreat, problem: Problem, best: Found, *, queries: Array, gradients: Array, zero_gradient: Array
+    threat: TransformThreat,
+    problem: Problem,
+    best: Found,
+    *,
+    queries: Array,
+    gradients: Array,
+    zero_gradient: Array,
+    nan_gradient: Array,
 ) -> ParameterResult:
     """The worst points as a result."""
     images = jax.vmap(threat.apply)(best.point, problem.images)
     norm = jax.vmap(threat.norm)(best.point, problem.images)
-    return ParameterResult(images, best.success, norm, best.loss, queries, gradients, zero_gradient, best.point)
+    return ParameterResult(
+        images, best.success, norm, best.loss, queries, gradients, zero_gradient, nan_gradient, best.point
+    )
