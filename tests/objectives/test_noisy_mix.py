@@ -75,9 +75,11 @@ def test_every_layer_is_drawn_and_mixes_there(network):
         place = ("input", *LAYERS)[int(jax.random.randint(layer_key, (), 0, 3))]
         places.append(place)
         at = lambda name, maps: share * maps + (1 - share) * maps[partner] if name == place else maps  # noqa: B023, E731
-        after = lambda layer, *args, **kwargs: at(
-            layer.path[0] if len(layer.path) == 1 else "", layer.call(*args, **kwargs)
-        )  # noqa: B023, E731, E501
+
+        def after(layer, *args, at=at, **kwargs):
+            maps = layer.call(*args, **kwargs)
+            return at(layer.path[0], maps) if len(layer.path) == 1 else maps
+
         output, _ = forward(params, at("input", given.image), interceptors=(after,))
         labels = jax.nn.one_hot(given.label, 3)
         labels = share * labels + (1 - share) * labels[partner]
