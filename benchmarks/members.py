@@ -26,7 +26,7 @@ from robust_jax import data, models, train
 from robust_jax.core.checks import check_choice
 from robust_jax.core.files import write_atomically
 from robust_jax.core.mesh import data_mesh, replicate
-from robust_jax.train.members import make_members
+from robust_jax.train.members import example_batch, make_members
 from robust_jax.train.state import init_state
 
 TURN = "turn"
@@ -136,11 +136,8 @@ def make_group_step(settings: Settings, member_map: str, experiments: list[train
     optimiser = experiments[0].optimiser(lambda step: 1e-3)
     sizes = {"steps_per_epoch": feed.steps_per_epoch, "num_classes": source.num_classes}
     members = make_members(experiments, member_map, optimiser, feed.fetch, mesh, **sizes)
-    network, shape = experiments[0].network(), source.image_shape
-    states = [
-        replicate(init_state(network, optimiser, seed=experiment.seed, image_shape=shape), mesh)
-        for experiment in experiments
-    ]
+    example = example_batch(experiments[0], source.image_shape, source.num_classes)
+    states = [replicate(init_state(experiment, optimiser, example), mesh) for experiment in experiments]
     states = members.gather(states)
     items = (tuple(next(feed.with_seed(experiment.seed).epoch(0)) for experiment in experiments),)
 

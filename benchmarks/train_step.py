@@ -28,6 +28,7 @@ from robust_jax import augmentations, data, models, objectives, train
 from robust_jax.core.checks import check_choice
 from robust_jax.core.files import write_atomically
 from robust_jax.core.mesh import data_mesh, replicate
+from robust_jax.train.members import example_batch
 from robust_jax.train.state import init_state
 
 
@@ -125,8 +126,7 @@ def make_step(settings: Settings, **recipe: Any) -> Callable[[], None]:
     )
     feed = data.train_feed(dataset.load("train"), batch_size=settings.batch_size, seed=0, mesh=mesh)
     optimiser = experiment.optimiser(lambda step: 1e-3)
-    state = init_state(experiment.network(), optimiser, seed=0, image_shape=(32, 32, 3))
-    state = replicate(state, mesh)
+    state = replicate(init_state(experiment, optimiser, example_batch(experiment, (32, 32, 3), 10)), mesh)
     sizes = {"steps_per_epoch": feed.steps_per_epoch, "num_classes": 10}
     train_steps = train.make_train_step(experiment, optimiser, feed.fetch, mesh, **sizes)
     items = (next(feed.epoch(0)),)

@@ -6,8 +6,8 @@ Images are ``float32`` in [0, 1], channels last. ``image`` is one of them, ``ima
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -25,27 +25,53 @@ Scale = Literal["smoke", "small", "paper"]
 
 
 class Batch(NamedTuple):
-    """A batch of examples. ``mask`` is False on padding; ``id`` is unique within a split."""
+    """A batch of examples.
+
+    ``label`` holds classes ``int[b]``, class probabilities ``float[b, k]``, label maps ``int[b, h, w]`` or targets
+    ``float[b, d]``. ``mask`` is False on padding; ``id`` is unique within a split. ``extras`` holds further streams
+    and annotations by name, such as the ``"unlabelled"`` batch of semi-supervised training.
+    """
 
     image: Images
-    label: Labels
+    label: PyTree
     mask: Bool[Array, "b"]
     id: Int[Array, "b"]
+    extras: Mapping[str, PyTree] = {}
 
 
 class Output(NamedTuple):
-    """What a model returns: ``logits``, the ``features`` its last layer read, and named extras such as costs."""
+    """Output of a model.
 
-    logits: Float[Array, "b k"]
+    ``prediction`` is what the task reads: logits ``[b, k]`` or ``[b, h, w, k]``, a mean with its variance, an image.
+    ``features`` are the inputs of the last layer; ``extras`` holds named arrays such as costs per example.
+    """
+
+    prediction: Array
     features: Float[Array, "b f"]
-    aux: Mapping[str, Array] = {}
+    extras: Mapping[str, Array] = {}
 
 
-class Aux(NamedTuple):
-    """What an objective returns beside the loss: the model's new state and scalars to be logged."""
+class Loss(NamedTuple):
+    """Value of an objective.
 
+    The training step minimises the mean of ``per_example`` over the examples that are not padding, plus ``penalty``.
+    ``model_state`` and ``state`` are the network's and the objective's own state after the step; ``metrics`` are
+    logged.
+    """
+
+    per_example: Float[Array, "b"]
+    penalty: Float[Array, ""]
     model_state: PyTree
-    scalars: Mapping[str, Float[Array, ""]]
+    state: PyTree
+    metrics: Mapping[str, Float[Array, ""]]
+
+
+class Context(NamedTuple):
+    """Position in training. ``progress`` is the fraction of all steps taken so far, in [0, 1)."""
+
+    step: Int[Array, ""]
+    epoch: Int[Array, ""]
+    progress: Float[Array, ""]
 
 
 class Corruption(Protocol):
@@ -66,16 +92,31 @@ class Mixer(Protocol):
     def __call__(self, key: PRNGKey, batch: Batch) -> Batch: ...
 
 
-HiddenFn = Callable[[str, Array], Array]
-"""``(name, maps) -> maps``: changes what a submodule of a network returns, by the submodule's name."""
+@dataclasses.dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer inside a network, as an :data:`Interceptor` sees it."""
+
+    path: tuple[str, ...]
+    """Names from the network down to the layer, such as ``("stage1_block2", "conv1")``; ``()`` is the network."""
+    kind: str
+    """Class name of the layer, such as ``"BatchNorm"``."""
+    call: Callable[..., Array]
+    """The layer itself; takes the arguments of the call."""
+    variables: Mapping[str, Mapping[str, Array]]
+    """Arrays of the layer by collection: ``"params"``, and ``"batch_stats"`` of a batch norm."""
+    settings: Mapping[str, Any]
+    """Fields of the layer, such as ``epsilon``."""
+
+
+Interceptor = Callable[..., Array]
+"""``(layer, *args, **kwargs) -> output``: takes the place of every call of a layer.
+
+It returns ``layer.call(*args, **kwargs)`` to leave a layer alone, and is differentiated through.
+"""
 
 
 class Forward(Protocol):
-    """A network as a pure function of its parameters; the running state it read is closed over.
-
-    In training, examples marked as ``noise`` have batch statistics of their own, and what the network's submodules
-    return passes through ``hidden_fn``.
-    """
+    """A network as a pure function of its parameters; the running state that it reads is closed over."""
 
     def __call__(
         self,
@@ -84,17 +125,35 @@ class Forward(Protocol):
         *,
         key: PRNGKey | None = None,
         train: bool = True,
-        noise: Bool[Array, "b"] | None = None,
-        hidden_fn: HiddenFn | None = None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> tuple[Output, PyTree]: ...
 
 
 class Objective(Protocol):
-    """A training loss."""
+    """A training loss, in the parameters of a network and perhaps in parameters of its own.
+
+    ``params`` is what the forward function takes; an objective with parameters of its own reads them from
+    ``params.objective``, see :class:`Params`.
+    """
+
+    streams: ClassVar[tuple[str, ...]] = ()
+    """Names of the extra streams that the objective reads from ``batch.extras``."""
+
+    def init(self, key: PRNGKey, params: PyTree, example: Batch) -> tuple[PyTree, PyTree]:
+        """Return the objective's own parameters and its own state; both ``()`` for most."""
+        del key, params, example
+        return (), ()
 
     def __call__(
-        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch
-    ) -> tuple[Float[Array, ""], Aux]: ...
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss: ...
+
+
+class Params(NamedTuple):
+    """What training optimises: the network's parameters and the objective's own."""
+
+    network: PyTree
+    objective: PyTree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objective_values import evaluate
 from scipy import ndimage, stats
 
 from robust_jax import attacks, config, data, metrics, models, objectives, suites, train
@@ -119,7 +120,7 @@ def test_loss_in_closed_form():
         loss, aux = loss_of(objectives.Denoising(sigma), images)
         expected = 0.25 * float(jnp.mean(images.image**2)) + 0.25 * variance
         np.testing.assert_allclose(loss, expected, rtol=0.02)
-        assert 0 < float(aux.scalars["psnr"]) < 20
+        assert 0 < float(aux.metrics["psnr"]) < 20
 
 
 def test_noise_is_gaussian_and_blind_levels_uniform():
@@ -153,7 +154,7 @@ def test_a_classifier_is_no_denoiser():
         return Output(images[:, 0, 0], images[:, 0, 0]), {}
 
     with pytest.raises(ValueError, match="return images"):
-        objectives.Denoising()(KEY, classifier, None, batch(4))
+        evaluate(objectives.Denoising(), KEY, classifier, None, batch(4))
     with pytest.raises(ValueError, match="returns images"):
         list(suites.Denoising().rows(KEY, lambda images: images[:, 0, 0], evaluation()))
 

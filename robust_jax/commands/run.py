@@ -14,7 +14,7 @@ from robust_jax.commands import workdir as folders
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.options import Run
 from robust_jax.commands.overrides import override_experiment
-from robust_jax.core.keys import named_key
+from robust_jax.core.keys import RunKeys
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train import Experiment, Preempted, TrainedEnsemble, fit_predictor
 from robust_jax.types import Row
@@ -89,7 +89,7 @@ def evaluate_and_report(
     source = experiment.data.load("test")
     evaluation = data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
     labels = suites.RowLabels(run=name, model=type(experiment.model).__name__, seed=experiment.seed)
-    key = named_key(jax.random.key(experiment.seed), "evaluation")
+    key = RunKeys(jax.random.key(experiment.seed)).evaluation()
     store = suites.CaseStore(workdir / folders.EVALUATION)
     rows = suites.evaluate(
         experiment.suites, key, trained.predictor, evaluation, store=store, labels=labels, console=console

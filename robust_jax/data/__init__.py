@@ -7,8 +7,7 @@ from robust_jax.data.digits import Digits
 from robust_jax.data.evaluation import Evaluation, evaluation
 from robust_jax.data.folder import ClassFolder, ImageFolder
 from robust_jax.data.long_tailed import LongTailed, Oversampled, long_tailed_counts
-from robust_jax.data.order import epoch_order
-from robust_jax.data.pipeline import train_feed
+from robust_jax.data.pipeline import Feed, MultiFeed, train_feed
 from robust_jax.data.resized import Resized
 from robust_jax.data.source import Source
 from robust_jax.data.tfds import Tfds
@@ -22,15 +21,16 @@ __all__ = [
     "CorruptedTfds",
     "Digits",
     "Evaluation",
+    "Feed",
     "ImageFolder",
     "LongTailed",
+    "MultiFeed",
     "Npz",
     "Oversampled",
     "Resized",
     "Source",
     "Tfds",
     "Turned",
-    "epoch_order",
     "evaluation",
     "long_tailed_counts",
     "map_classes",

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
+from robust_jax.core.keys import derived_seed, epoch_order
 from robust_jax.core.mesh import replicate, shard_batch, shard_local_batch
-from robust_jax.data.order import epoch_order
 from robust_jax.data.source import Source
 from robust_jax.types import Batch
 
@@ -31,8 +31,7 @@ class Feed(Protocol):
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[PyTree]: ...
 
-    @staticmethod
-    def fetch(resident: PyTree, item: PyTree) -> Batch: ...
+    def fetch(self, resident: PyTree, item: PyTree) -> Batch: ...
 
     def with_seed(self, seed: int) -> Feed:
         """The same examples in another order; closed with this one."""
@@ -181,6 +180,55 @@ class StreamedFeed:
     def close(self) -> None:
         for items in list(self._epochs):
             items.close()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MultiFeed:
+    """A training feed with extra streams beside it, each of which starts over when it ends.
+
+    An item holds that of the training set and those of the streams; ``fetch`` puts the streams' batches into
+    ``batch.extras``.
+    """
+
+    main: Feed
+    extra: dict[str, Feed]
+
+    @property
+    def resident(self) -> PyTree:
+        return self.main.resident, {name: feed.resident for name, feed in self.extra.items()}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.main.steps_per_epoch
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[PyTree]:
+        first = epoch * self.steps_per_epoch + start_step
+        others = {name: _endless(feed, first) for name, feed in self.extra.items()}
+        for item in self.main.epoch(epoch, start_step):
+            yield item, {name: next(items) for name, items in others.items()}
+
+    def fetch(self, resident: PyTree, item: PyTree) -> Batch:
+        batch = self.main.fetch(resident[0], item[0])
+        extras = {name: feed.fetch(resident[1][name], item[1][name]) for name, feed in self.extra.items()}
+        return batch._replace(extras=extras)
+
+    def with_seed(self, seed: int) -> MultiFeed:
+        extra = {name: feed.with_seed(derived_seed(seed, f"stream.{name}")) for name, feed in self.extra.items()}
+        return MultiFeed(self.main.with_seed(seed), extra)
+
+    def close(self) -> None:
+        self.main.close()
+        for feed in self.extra.values():
+            feed.close()
+
+
+def _endless(feed: Feed, step: int) -> Iterator[PyTree]:
+    """Items from a step of training on, epoch after epoch."""
+    while True:
+        epoch, start = divmod(step, feed.steps_per_epoch)
+        for item in feed.epoch(epoch, start):
+            step += 1
+            yield item
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

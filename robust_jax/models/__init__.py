@@ -16,12 +16,11 @@ from robust_jax.models.dncnn import DnCNN
 from robust_jax.models.equalised import Equalised
 from robust_jax.models.film_ensemble import FilmEnsemble
 from robust_jax.models.frequency_dropout import FrequencyDropout, FrequencyDropped
-from robust_jax.models.hidden import changed_hidden
+from robust_jax.models.interception import intercepted
 from robust_jax.models.mlp import Mlp
 from robust_jax.models.mlp_mixer import MlpMixer
 from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
-from robust_jax.models.routing import routed_batch_norm
 from robust_jax.models.smoothing import smooth
 from robust_jax.models.taps import LinearLayer, apply_tapped, linear_layers
 from robust_jax.models.vit import ViT
@@ -46,10 +45,10 @@ __all__ = [
     "WideResNet",
     "apply_network",
     "apply_tapped",
-    "changed_hidden",
     "cifar_resnet",
     "forward_fn",
     "init",
+    "intercepted",
     "linear_layers",
     "num_parameters",
     "outputs_fn",
@@ -57,6 +56,5 @@ __all__ = [
     "resnet18",
     "resnet34",
     "resnet50",
-    "routed_batch_norm",
     "smooth",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.errors
@@ -11,12 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from robust_jax.models.film_ensemble import FilmEnsemble
-from robust_jax.models.hidden import changed_hidden
-from robust_jax.models.routing import routed_batch_norm
-from robust_jax.types import Forward, HiddenFn, Images, Output, PRNGKey
+from robust_jax.models.interception import intercepted
+from robust_jax.types import Forward, Images, Interceptor, Output, PRNGKey
 
 Variables = dict[str, Any]
 """``{"params": …}`` and the model's other collections, such as ``"batch_stats"``."""
@@ -64,13 +64,12 @@ def apply_network(model: nn.Module, variables: Variables, images: Images, **sett
 
 
 def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
-    """``forward(params, images, *, key, train, noise, hidden_fn) -> (Output, new model state)``.
+    """Return ``forward(params, images, *, key, train, interceptors) -> (Output, new model state)``.
 
-    It reads ``model_state``. In training, batch statistics are those of the batch and the new state holds the updated
-    running ones; the key is needed by models with dropout. Examples marked by ``noise`` have statistics of their own,
-    see :func:`~robust_jax.models.routed_batch_norm`, and ``hidden_fn`` changes what submodules return, see
-    :func:`~robust_jax.models.changed_hidden`. With ``train=False`` the network is deterministic and the state stays as
-    it is.
+    The function reads ``model_state``. In training, batch norms use the statistics of the batch and the new state holds
+    the updated running averages; models with dropout need a key. With ``train=False`` the network is deterministic and
+    the state does not change. Calls of layers pass through the interceptors, see
+    :func:`~robust_jax.models.intercepted`.
 
     Raises:
         ValueError: when called in training without a key that the model needs.
@@ -82,15 +81,15 @@ def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
         *,
         key: PRNGKey | None = None,
         train: bool = True,
-        noise: Bool[Array, "b"] | None = None,
-        hidden_fn: HiddenFn | None = None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> tuple[Output, Variables]:
         variables = {"params": params, **model_state}
         if not train:
-            return apply_network(model, variables, images, train=False), model_state
+            with intercepted(interceptors):
+                return apply_network(model, variables, images, train=False), model_state
         rngs = {} if key is None else {"dropout": key}
         try:
-            with routed_batch_norm(noise), changed_hidden(hidden_fn):
+            with intercepted(interceptors):
                 mutable = list(model_state)
                 output, new_state = apply_network(model, variables, images, train=True, rngs=rngs, mutable=mutable)
         except flax.errors.InvalidRngError as error:

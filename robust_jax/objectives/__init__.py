@@ -1,7 +1,14 @@
-"""Training losses: ``objective(key, forward, params, batch) -> (loss, aux)``."""
+"""Training losses: ``objective(key, forward, params, batch, state, context) -> Loss``."""
 
 from robust_jax.objectives.adversarial import Adversarial
-from robust_jax.objectives.cross_entropy import CrossEntropy, cross_entropy, masked_mean, smooth_labels
+from robust_jax.objectives.cross_entropy import (
+    CrossEntropy,
+    cross_entropy,
+    masked_mean,
+    mean_loss,
+    plain_loss,
+    smooth_labels,
+)
 from robust_jax.objectives.denoising import Denoising
 from robust_jax.objectives.dign import Dign, kl_to_views
 from robust_jax.objectives.gaussian import GaussianNll, gaussian_nll, mean_and_variance
@@ -10,6 +17,7 @@ from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
 from robust_jax.objectives.noisy_mix import NoisyMix
 from robust_jax.objectives.pure_noise import PureNoise
 from robust_jax.objectives.repeated import Repeated
+from robust_jax.objectives.routing import routed_batch_norm
 
 __all__ = [
     "Adversarial",
@@ -28,5 +36,8 @@ __all__ = [
     "kl_to_views",
     "masked_mean",
     "mean_and_variance",
+    "mean_loss",
+    "plain_loss",
+    "routed_batch_norm",
     "smooth_labels",
 ]

@@ -8,16 +8,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from robust_jax.core.checks import check_fraction
 from robust_jax.core.keys import example_keys
-from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
-from robust_jax.types import Aux, Batch, Forward, PRNGKey
+from robust_jax.objectives.cross_entropy import (
+    classification_metrics,
+    cross_entropy,
+    masked_mean,
+    plain_loss,
+    smooth_labels,
+)
+from robust_jax.types import Batch, Context, Forward, Loss, Objective, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial:
+class Adversarial(Objective):
     r"""Cross-entropy on the images and on what an attack makes of them.
 
     .. math:: (1 - w)\, L(f(x), y) + w\, L(f(x + \delta), y)
@@ -45,7 +51,10 @@ class Adversarial:
         check_fraction("weight", self.weight)
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         if not jnp.issubdtype(batch.label.dtype, jnp.integer):
             raise ValueError(
                 f"Expected classes to attack, got labels of type {batch.label.dtype}; train without mixers."
@@ -65,7 +74,8 @@ class Adversarial:
         output, model_state = forward(params, images, key=key, train=True)
         clean, moved = jnp.split(output.prediction, 2)
         targets = smooth_labels(batch.label, clean.shape[-1], smoothing=self.label_smoothing)
-        losses = [masked_mean(cross_entropy(logits, targets), batch.mask) for logits in (clean, moved)]
-        scalars = classification_scalars(clean, targets, batch, output)
-        scalars |= {"cross_entropy": losses[0], "adversarial_cross_entropy": losses[1]}
-        return (1 - self.weight) * losses[0] + self.weight * losses[1], Aux(model_state, scalars)
+        losses = [cross_entropy(logits, targets) for logits in (clean, moved)]
+        metrics = classification_metrics(clean, targets, batch, output)
+        metrics["cross_entropy"] = masked_mean(losses[0], batch.mask)
+        metrics["adversarial_cross_entropy"] = masked_mean(losses[1], batch.mask)
+        return plain_loss((1 - self.weight) * losses[0] + self.weight * losses[1], model_state, state, metrics)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_fraction
-from robust_jax.types import Aux, Batch, Forward, Labels, Output, PRNGKey
+from robust_jax.types import Batch, Context, Forward, Labels, Loss, Objective, Output, PRNGKey
 
 
 def smooth_labels(labels: Labels, num_classes: int, *, smoothing: float = 0.0) -> Float[Array, "b k"]:
@@ -35,19 +36,31 @@ def masked_mean(values: Float[Array, "b"], mask: Bool[Array, "b"]) -> Float[Arra
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
 
 
-def classification_scalars(
+def mean_loss(loss: Loss, mask: Bool[Array, "b"]) -> Float[Array, ""]:
+    """Return the scalar that training minimises: the mean over unpadded examples plus the penalty."""
+    return masked_mean(loss.per_example, mask) + loss.penalty
+
+
+def plain_loss(
+    per_example: Float[Array, "b"], model_state: PyTree, state: PyTree, metrics: Mapping[str, Float[Array, ""]]
+) -> Loss:
+    """Return a loss without penalty."""
+    return Loss(per_example, jnp.zeros((), per_example.dtype), model_state, state, metrics)
+
+
+def classification_metrics(
     logits: Float[Array, "b k"], targets: Float[Array, "b k"], batch: Batch, output: Output
 ) -> dict[str, Float[Array, ""]]:
-    """What is logged of every classifier: the accuracy, and the means of the network's extras."""
+    """Compute what is logged of every classifier: the accuracy, and the means of the network's extras."""
     correct = logits.argmax(axis=-1) == targets.argmax(axis=-1)
     return {
         "accuracy": masked_mean(correct, batch.mask),
-        **{name: value.mean() for name, value in output.aux.items()},
+        **{name: value.mean() for name, value in output.extras.items()},
     }
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Objective):
     """Mean cross-entropy over the batch, on hard or soft labels.
 
     Raises:
@@ -60,8 +73,11 @@ class CrossEntropy:
     def __post_init__(self):
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         output, model_state = forward(params, batch.image, key=key, train=True)
         targets = smooth_labels(batch.label, output.prediction.shape[-1], smoothing=self.label_smoothing)
-        loss = masked_mean(cross_entropy(output.prediction, targets), batch.mask)
-        return loss, Aux(model_state, classification_scalars(output.prediction, targets, batch, output))
+        metrics = classification_metrics(output.prediction, targets, batch, output)
+        return plain_loss(cross_entropy(output.prediction, targets), model_state, state, metrics)

@@ -6,17 +6,17 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.keys import example_keys
 from robust_jax.core.random_words import random_normal
-from robust_jax.objectives.cross_entropy import masked_mean
-from robust_jax.types import Aux, Batch, Forward, Image, PRNGKey
+from robust_jax.objectives.cross_entropy import masked_mean, plain_loss
+from robust_jax.types import Batch, Context, Forward, Image, Loss, Objective, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class Denoising:
+class Denoising(Objective):
     r"""Mean squared error of a denoiser D on images with Gaussian noise, over pixels, channels and examples.
 
     .. math:: \frac{1}{d} \lVert D(x + \sigma z) - x \rVert_2^2, \quad z \sim \mathcal N(0, I)
@@ -47,7 +47,10 @@ class Denoising:
     def _range(self) -> tuple[float, float]:
         return tuple(self.sigma) if isinstance(self.sigma, tuple | list) else (self.sigma, self.sigma)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         noise_key, model_key = jax.random.split(key)
         noisy = jax.vmap(self.add_noise)(example_keys(noise_key, batch.id), batch.image)
         output, model_state = forward(params, noisy, key=model_key, train=True)
@@ -56,8 +59,8 @@ class Denoising:
                 f"Expected the network to return images of shape {batch.image.shape}, got {output.prediction.shape}."
             )
         errors = jnp.mean((output.prediction - batch.image) ** 2, axis=(1, 2, 3))
-        scalars = {"psnr": masked_mean(-10 * jnp.log10(errors), batch.mask)}
-        return masked_mean(errors, batch.mask), Aux(model_state, scalars)
+        metrics = {"psnr": masked_mean(-10 * jnp.log10(errors), batch.mask)}
+        return plain_loss(errors, model_state, state, metrics)
 
     def add_noise(self, key: PRNGKey, image: Image) -> Image:
         """A noisy image."""

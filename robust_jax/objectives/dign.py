@@ -10,10 +10,16 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
 from robust_jax.core.random_words import random_normal
-from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
+from robust_jax.objectives.cross_entropy import (
+    classification_metrics,
+    cross_entropy,
+    masked_mean,
+    plain_loss,
+    smooth_labels,
+)
 from robust_jax.objectives.jensen_shannon import jensen_shannon
 from robust_jax.objectives.views import augmented_views
-from robust_jax.types import Augmentation, Aux, Batch, Forward, Image, PRNGKey
+from robust_jax.types import Augmentation, Batch, Context, Forward, Image, Loss, Objective, PRNGKey
 
 
 def kl_to_views(logits: Float[Array, "v b k"]) -> Float[Array, "b"]:
@@ -27,7 +33,7 @@ def kl_to_views(logits: Float[Array, "v b k"]) -> Float[Array, "b"]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dign:
+class Dign(Objective):
     r"""Cross-entropy on the images, and the divergence to what is predicted under noise of random strengths.
 
     .. math:: L + \lambda_1 \frac{1}{n} \sum_{i=1}^n \mathrm{KL}(p(x) \,\|\, p(x + \sigma_i z_i))
@@ -63,22 +69,27 @@ class Dign:
         check_positive("num_draws", self.num_draws)
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         view_key, key = jax.random.split(key)
         changes = [self.add_noise] * self.num_draws + ([] if self.augmentation is None else [self.augmentation] * 2)
         views = augmented_views(view_key, changes, batch)
         output, model_state = forward(params, jnp.concatenate([batch.image, *views]), key=key, train=True)
         logits = output.prediction.reshape(1 + len(views), *batch.mask.shape, -1)
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
-        fit = masked_mean(cross_entropy(logits[0], targets), batch.mask)
+        fit = cross_entropy(logits[0], targets)
         noisy, others = jnp.split(logits[1:], [self.num_draws])
-        divergence = masked_mean(kl_to_views(jnp.concatenate([logits[:1], noisy])), batch.mask)
+        divergence = kl_to_views(jnp.concatenate([logits[:1], noisy]))
         loss = fit + self.weight * divergence
-        scalars = {"cross_entropy": fit, "kl_noise": divergence}
+        parts = {"cross_entropy": fit, "kl_noise": divergence}
         if self.augmentation is not None:
-            between = masked_mean(jensen_shannon(jnp.concatenate([logits[:1], others])), batch.mask)
-            loss, scalars = loss + self.augmentation_weight * between, {**scalars, "jensen_shannon": between}
-        return loss, Aux(model_state, {**classification_scalars(logits[0], targets, batch, output), **scalars})
+            between = parts["jensen_shannon"] = jensen_shannon(jnp.concatenate([logits[:1], others]))
+            loss += self.augmentation_weight * between
+        metrics = classification_metrics(logits[0], targets, batch, output)
+        metrics |= {name: masked_mean(part, batch.mask) for name, part in parts.items()}
+        return plain_loss(loss, model_state, state, metrics)
 
     def add_noise(self, key: PRNGKey, image: Image) -> Image:
         """An image under noise of one strength."""

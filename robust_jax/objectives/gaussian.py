@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_positive
-from robust_jax.objectives.cross_entropy import masked_mean
-from robust_jax.types import Aux, Batch, Forward, PRNGKey
+from robust_jax.objectives.cross_entropy import masked_mean, plain_loss
+from robust_jax.types import Batch, Context, Forward, Loss, Objective, PRNGKey
 
 
 def mean_and_variance(
@@ -42,7 +42,7 @@ def gaussian_nll(
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianNll:
+class GaussianNll(Objective):
     """Mean negative log-likelihood of real targets under normal distributions, whose mean and variance are predicted.
 
     The network has twice as many outputs as there are targets (:func:`mean_and_variance`); labels are the targets,
@@ -61,7 +61,10 @@ class GaussianNll:
     def __post_init__(self):
         check_positive("least_variance", self.least_variance)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         output, model_state = forward(params, batch.image, key=key, train=True)
         mean, variance = mean_and_variance(output.prediction, least_variance=self.least_variance)
         if mean.shape != batch.label.shape:
@@ -69,8 +72,8 @@ class GaussianNll:
                 f"Expected outputs twice as many as targets, got outputs {output.prediction.shape} and targets "
                 f"{batch.label.shape}."
             )
-        scalars = {
+        metrics = {
             "squared_error": masked_mean(jnp.sum((batch.label - mean) ** 2, axis=-1), batch.mask),
             "variance": masked_mean(jnp.mean(variance, axis=-1), batch.mask),
         }
-        return masked_mean(gaussian_nll(mean, variance, batch.label), batch.mask), Aux(model_state, scalars)
+        return plain_loss(gaussian_nll(mean, variance, batch.label), model_state, state, metrics)

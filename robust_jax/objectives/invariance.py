@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative
-from robust_jax.objectives.cross_entropy import CrossEntropy
-from robust_jax.types import Aux, Batch, Forward, PRNGKey
+from robust_jax.objectives.cross_entropy import CrossEntropy, masked_mean
+from robust_jax.types import Batch, Context, Forward, Loss, Objective, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class Invariance:
+class Invariance(Objective):
     r"""Cross-entropy less λ times the ranges of a network's learned augmentations.
 
     Raises:
@@ -33,10 +33,11 @@ class Invariance:
         check_non_negative("weight", self.weight)
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
-        loss, aux = CrossEntropy(self.label_smoothing)(key, forward, params, batch)
-        if "invariance" not in aux.scalars:
-            raise ValueError("Expected a network that tells its invariance, such as models.AugNet.")
-        return loss - self.weight * jnp.mean(aux.scalars["invariance"]), aux._replace(
-            scalars={**aux.scalars, "cross_entropy": loss}
-        )
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        loss = CrossEntropy(self.label_smoothing)(key, forward, params, batch, state, context)
+        if "invariance" not in loss.metrics:
+            raise ValueError("Expected a network with an 'invariance' among its extras, such as models.AugNet.")
+        metrics = {**loss.metrics, "cross_entropy": masked_mean(loss.per_example, batch.mask)}
+        return loss._replace(penalty=-self.weight * jnp.mean(loss.metrics["invariance"]), metrics=metrics)

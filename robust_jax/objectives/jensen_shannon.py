@@ -9,9 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
-from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
+from robust_jax.objectives.cross_entropy import (
+    classification_metrics,
+    cross_entropy,
+    masked_mean,
+    plain_loss,
+    smooth_labels,
+)
 from robust_jax.objectives.views import augmented_views
-from robust_jax.types import Augmentation, Aux, Batch, Forward, PRNGKey
+from robust_jax.types import Augmentation, Batch, Context, Forward, Loss, Objective, PRNGKey
 
 LEAST = 1e-7
 """Probabilities of the mixture are at least this, as in the published code."""
@@ -29,7 +35,7 @@ def jensen_shannon(logits: Float[Array, "v b k"]) -> Float[Array, "b"]:
 
 
 @dataclasses.dataclass(frozen=True)
-class JensenShannon:
+class JensenShannon(Objective):
     """Cross-entropy on the images, and the divergence of what is predicted for them and for augmented views.
 
     Views are drawn inside the training step, of images as the experiment's own augmentation leaves them. All pass
@@ -56,14 +62,17 @@ class JensenShannon:
         check_non_negative("weight", self.weight)
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         view_key, key = jax.random.split(key)
         views = augmented_views(view_key, [self.augmentation] * self.num_views, batch)
         output, model_state = forward(params, jnp.concatenate([batch.image, *views]), key=key, train=True)
         logits = output.prediction.reshape(1 + self.num_views, *batch.mask.shape, -1)
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
-        fit = masked_mean(cross_entropy(logits[0], targets), batch.mask)
-        divergence = masked_mean(jensen_shannon(logits), batch.mask)
-        scalars = classification_scalars(logits[0], targets, batch, output)
-        scalars |= {"cross_entropy": fit, "jensen_shannon": divergence}
-        return fit + self.weight * divergence, Aux(model_state, scalars)
+        fit, divergence = cross_entropy(logits[0], targets), jensen_shannon(logits)
+        metrics = classification_metrics(logits[0], targets, batch, output)
+        metrics["cross_entropy"] = masked_mean(fit, batch.mask)
+        metrics["jensen_shannon"] = masked_mean(divergence, batch.mask)
+        return plain_loss(fit + self.weight * divergence, model_state, state, metrics)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
-from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
+from robust_jax.objectives.cross_entropy import (
+    classification_metrics,
+    cross_entropy,
+    masked_mean,
+    plain_loss,
+    smooth_labels,
+)
 from robust_jax.objectives.jensen_shannon import jensen_shannon
 from robust_jax.objectives.views import augmented_views
-from robust_jax.types import Augmentation, Aux, Batch, Forward, PRNGKey
+from robust_jax.types import Augmentation, Batch, Context, Forward, LayerCall, Loss, Objective, PRNGKey
 
 INPUT = "input"
 
 
 @dataclasses.dataclass(frozen=True)
-class NoisyMix:
+class NoisyMix(Objective):
     r"""Cross-entropy on pairs that are mixed, and made noisy, at the input or after a layer drawn for the step.
 
     .. math:: (1 + \sigma_m \beta_m u) \odot (\lambda g_i + (1 - \lambda) g_j) + \sigma_a \beta_a z, \quad
@@ -64,7 +71,10 @@ class NoisyMix:
         for name in ("sparsity", "label_smoothing"):
             check_fraction(name, getattr(self, name))
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         view_key, partner_key, share_key, layer_key, noise_key, key = jax.random.split(key, 6)
         changes = [] if self.augmentation is None else [self.augmentation] * 2
         views = [batch.image, *augmented_views(view_key, changes, batch)]
@@ -74,8 +84,6 @@ class NoisyMix:
         met = []
 
         def mix(name: str, maps: Array) -> Array:
-            if name not in (INPUT, *self.layers):
-                return maps
             met.append(name)
             number = (INPUT, *self.layers).index(name)
             parts = maps.reshape(len(views), len(batch.id), *maps.shape[1:])
@@ -84,8 +92,13 @@ class NoisyMix:
             noisy = self.add_noise(jax.random.fold_in(noise_key, number), mixed, scale)
             return jnp.where(chosen == number, noisy.reshape(maps.shape).astype(maps.dtype), maps)
 
+        def mix_after(layer: LayerCall, *args: Array, **kwargs: Any) -> Array:
+            maps = layer.call(*args, **kwargs)
+            chosen_layer = len(layer.path) == 1 and layer.path[0] in self.layers
+            return mix(layer.path[0], maps) if chosen_layer else maps
+
         images = mix(INPUT, jnp.concatenate(views))
-        output, model_state = forward(params, images, key=key, train=True, hidden_fn=mix)
+        output, model_state = forward(params, images, key=key, train=True, interceptors=(mix_after,))
         for name in self.layers:
             if name not in met:
                 raise ValueError(f"Expected layers to be names of the network's submodules, which have no {name!r}.")
@@ -93,13 +106,16 @@ class NoisyMix:
         targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
         targets = share * targets + (1 - share) * targets[partner]
         mask = batch.mask & batch.mask[partner]
-        loss = fit = masked_mean(cross_entropy(logits[0], targets), mask)
-        scalars = classification_scalars(logits[0], targets, batch._replace(mask=mask), output)
-        scalars["cross_entropy"] = fit
+        loss = fit = cross_entropy(logits[0], targets)
+        metrics = classification_metrics(logits[0], targets, batch._replace(mask=mask), output)
+        metrics["cross_entropy"] = masked_mean(fit, mask)
         if self.augmentation is not None:
-            scalars["jensen_shannon"] = masked_mean(jensen_shannon(logits), mask)
-            loss = fit + self.weight * scalars["jensen_shannon"]
-        return loss, Aux(model_state, scalars)
+            divergence = jensen_shannon(logits)
+            metrics["jensen_shannon"] = masked_mean(divergence, mask)
+            loss = fit + self.weight * divergence
+        # The mean over unpadded examples becomes that over pairs of unpadded examples.
+        weights = mask * (jnp.sum(batch.mask) / jnp.maximum(jnp.sum(mask), 1))
+        return plain_loss(loss * weights, model_state, state, metrics)
 
     def add_noise(self, key: PRNGKey, maps: Float[Array, "v b ..."], scale: float = 1.0) -> Float[Array, "v b ..."]:
         """Maps of views under noise, the additive one of the second and third view two and three times as strong."""

@@ -11,12 +11,19 @@ from jaxtyping import Array, Bool, Float, PyTree
 from robust_jax.core.checks import check_fraction, check_positive
 from robust_jax.core.keys import example_keys
 from robust_jax.core.random_words import random_normal
-from robust_jax.objectives.cross_entropy import classification_scalars, cross_entropy, masked_mean, smooth_labels
-from robust_jax.types import Aux, Batch, Forward, Images, PRNGKey
+from robust_jax.objectives.cross_entropy import (
+    classification_metrics,
+    cross_entropy,
+    masked_mean,
+    plain_loss,
+    smooth_labels,
+)
+from robust_jax.objectives.routing import routed_batch_norm
+from robust_jax.types import Batch, Context, Forward, Images, Loss, Objective, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class PureNoise:
+class PureNoise(Objective):
     r"""Cross-entropy, with images of rare classes replaced by noise that keeps their labels.
 
     An image of class c becomes noise with probability :math:`(1 - n_c / \max n)\, \delta`: each channel normal with the
@@ -54,16 +61,20 @@ class PureNoise:
         check_fraction("delta", self.delta)
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+    def __call__(
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+    ) -> Loss:
+        del context
         noise_key, key = jax.random.split(key)
         images, noise = self.replace(noise_key, batch)
-        output, model_state = forward(params, images, key=key, train=True, noise=noise if self.routed else None)
+        interceptors = (routed_batch_norm(noise),) if self.routed else ()
+        output, model_state = forward(params, images, key=key, train=True, interceptors=interceptors)
         if output.prediction.shape[-1] != len(self.counts):
             raise ValueError(f"Expected {output.prediction.shape[-1]} counts, one a class, got {len(self.counts)}.")
         targets = smooth_labels(batch.label, output.prediction.shape[-1], smoothing=self.label_smoothing)
-        loss = masked_mean(cross_entropy(output.prediction, targets), batch.mask)
-        scalars = classification_scalars(output.prediction, targets, batch, output)
-        return loss, Aux(model_state, {**scalars, "noise_share": masked_mean(noise, batch.mask)})
+        metrics = classification_metrics(output.prediction, targets, batch, output)
+        metrics["noise_share"] = masked_mean(noise, batch.mask)
+        return plain_loss(cross_entropy(output.prediction, targets), model_state, state, metrics)
 
     def replace(self, key: PRNGKey, batch: Batch) -> tuple[Images, Bool[Array, "b"]]:
         """Images of which some are noise, and which these are."""

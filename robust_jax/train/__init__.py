@@ -2,13 +2,16 @@
 
 from robust_jax.train.averaging import Ema, Snapshots
 from robust_jax.train.distributed import parse_distributed, start_distributed
-from robust_jax.train.experiment import Execution, Experiment, over_seeds
+from robust_jax.train.experiment import Execution, Experiment, over_seeds, stage_experiments
+from robust_jax.train.gradients import Gradient, Mean, PerExampleClipped, Sharpness, WeightPerturbed
+from robust_jax.train.initial import FromRun
 from robust_jax.train.log import NonFiniteLossError
 from robust_jax.train.loop import Trained, fit, fit_members, restore
 from robust_jax.train.optimisers import AdamW, Sgd
 from robust_jax.train.predictive import TrainedEnsemble, fit_predictor, member_experiments, restore_predictor
 from robust_jax.train.preemption import Preempted
 from robust_jax.train.schedules import Constant, Cosine, WarmRestarts
+from robust_jax.train.stage import Stage, Stream
 from robust_jax.train.state import TrainState
 from robust_jax.train.step import make_train_step
 
@@ -19,14 +22,22 @@ __all__ = [
     "Ema",
     "Execution",
     "Experiment",
+    "FromRun",
+    "Gradient",
+    "Mean",
     "NonFiniteLossError",
+    "PerExampleClipped",
     "Preempted",
     "Sgd",
+    "Sharpness",
     "Snapshots",
+    "Stage",
+    "Stream",
     "TrainState",
     "Trained",
     "TrainedEnsemble",
     "WarmRestarts",
+    "WeightPerturbed",
     "fit",
     "fit_members",
     "fit_predictor",
@@ -36,5 +47,6 @@ __all__ = [
     "parse_distributed",
     "restore",
     "restore_predictor",
+    "stage_experiments",
     "start_distributed",
 ]

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from robust_jax import config
-from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.core.keys import derived_seed
 from robust_jax.objectives import CrossEntropy
+from robust_jax.train.gradients import Gradient, Mean
+from robust_jax.train.initial import FromRun
 from robust_jax.train.optimisers import Sgd
 from robust_jax.train.schedules import Cosine
+from robust_jax.train.stage import Stage, Stream
+from robust_jax.types import Augmentation, Mixer, Objective
 
 MEMBER_MAPS = ("auto", "turn", "map", "vmap", "devices")
 
@@ -70,14 +75,24 @@ class Experiment:
     """Where the images come from."""
     model: Any
     """The network."""
-    initial: str | None = None
-    """Weights to start from, a file that :func:`~robust_jax.weights.load_weights` reads; None starts at random."""
-    augmentation: Any = None
+    initial: str | FromRun | None = None
+    """Weights to start from: a file that :func:`~robust_jax.weights.load_weights` reads, or another run of the
+    experiment file; None starts at random."""
+    reset: tuple[str, ...] = ()
+    """Patterns of parameters, such as ``"head/*"``, that are drawn anew where another run gives the weights."""
+    trainable: tuple[str, ...] | None = None
+    """Patterns of the parameters that move, such as ``("head/*",)``; batch norms that do not move use their running
+    statistics. None moves all."""
+    extra: dict[str, Stream] = dataclasses.field(default_factory=dict)
+    """Data streams beside the training set, by the name that the objective reads."""
+    augmentation: Augmentation | None = None
     """Random transform of each training image, inside the compiled step."""
-    mixers: tuple[Any, ...] = ()
+    mixers: tuple[Mixer, ...] = ()
     """Random transforms that couple the examples of a batch, applied in turn."""
-    objective: Any = CrossEntropy()
+    objective: Objective = CrossEntropy()
     """The training loss."""
+    gradient: Gradient = Mean()
+    """Differentiation of the loss."""
     optimiser: Any = Sgd()
     """The gradient transformation."""
     schedule: Any = Cosine()
@@ -97,6 +112,9 @@ class Experiment:
     It sees the training images as they are, or those that ``data`` holds out, or both, as its ``fit_splits`` say."""
     batch_size: int = 128
     """Examples per step, over all devices."""
+    stages: tuple[Stage, ...] = ()
+    """Parts of the run, each of which starts from the weights of the one before; none make one stage of the fields
+    above."""
     suites: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What is measured afterwards, by name."""
     seed: int = 0
@@ -107,8 +125,27 @@ class Experiment:
     def __post_init__(self):
         for name in ("batch_size", "members"):
             check_positive(name, getattr(self, name))
-        if self.epochs < 0:
-            raise ValueError(f"Expected epochs >= 0, got epochs={self.epochs!r}.")
+        check_non_negative("epochs", self.epochs)
+        if not callable(self.objective):
+            raise TypeError(f"Expected objective as an Objective, got {self.objective!r}.")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Expected stages of different names, got {names}.")
+        if not self.stages:
+            self._check_streams()
+        for stage in stage_experiments(self):
+            if stage is not self:
+                stage._check_streams()
+
+    def _check_streams(self) -> None:
+        """Raise ``ValueError`` unless the objective reads just the streams that there are."""
+        wanted = set(self.objective.streams)
+        for name in sorted(set(self.extra) - wanted):
+            reads = f"reads {sorted(wanted)}" if wanted else "reads none"
+            raise ValueError(f"Expected extra streams that the objective uses, got {name!r}; it {reads}.")
+        for name in sorted(wanted - set(self.extra)):
+            objective = type(self.objective).__name__
+            raise ValueError(f"Expected extra={{{name!r}: Stream(...)}} for the objective {objective}, got none.")
 
     def __hash__(self):
         # A dict of suites has no hash of its own; the text is canonical.
@@ -117,6 +154,27 @@ class Experiment:
     def network(self) -> Any:
         """The model at the experiment's precision."""
         return self.model if self.precision is None else self.model.clone(dtype=self.precision)
+
+
+def stage_experiments(experiment: Experiment) -> tuple[Experiment, ...]:
+    """Return the stages of a run as experiments without stages; the experiment itself where it has none.
+
+    The first stage has the experiment's seed, later ones seeds derived from it and their names.
+    """
+    if not experiment.stages:
+        return (experiment,)
+    flat = dataclasses.replace(experiment, stages=(), extra={}, objective=CrossEntropy())
+    found = []
+    for number, stage in enumerate(experiment.stages):
+        own = {"extra": experiment.extra, "objective": experiment.objective}
+        for field in dataclasses.fields(Stage):
+            value = getattr(stage, field.name)
+            if field.name != "name" and value is not None:
+                own[field.name] = value
+        if number > 0:
+            own |= {"seed": derived_seed(experiment.seed, f"stage.{stage.name}"), "initial": None}
+        found.append(dataclasses.replace(flat, **own))
+    return tuple(found)
 
 
 def over_seeds(runs: Mapping[str, Experiment], num_seeds: int) -> dict[str, Experiment]:

@@ -20,12 +20,13 @@ from robust_jax import data, models
 from robust_jax.core.mesh import data_mesh, replicate
 from robust_jax.train.averaging import Snapshots
 from robust_jax.train.checkpoint import Checkpoints
-from robust_jax.train.experiment import Experiment
+from robust_jax.train.experiment import Experiment, stage_experiments
+from robust_jax.train.initial import FromRun, matches, only_trainable
 from robust_jax.train.log import Log
-from robust_jax.train.members import choose_member_map, make_members
+from robust_jax.train.members import choose_member_map, example_batch, make_members
 from robust_jax.train.preemption import Preempted, Preemption
 from robust_jax.train.scalars import ScalarWriter
-from robust_jax.train.state import TrainState, init_state
+from robust_jax.train.state import TrainState, Variables, init_state
 from robust_jax.train.validation import make_validation
 
 CHECKPOINTS = "checkpoints"
@@ -50,13 +51,20 @@ class Trained:
         return models.predictor(self.model, self.variables)
 
 
-def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console | None = None) -> Trained:
-    """Trains, or goes on with training, to the end.
+def fit(
+    experiment: Experiment,
+    workdir: Path | None = None,
+    *,
+    initial: Variables | None = None,
+    console: Console | None = None,
+) -> Trained:
+    """Train to the end, or resume.
 
     Args:
         experiment: what to train.
         workdir: where checkpoints, ``metrics.jsonl`` and TensorBoard files go; a run found there is resumed to the
-            same bits. None keeps everything in memory.
+            same bits. Stages have folders of their own in it. None keeps everything in memory.
+        initial: variables to start from, in place of ``experiment.initial``.
         console: where progress is shown; None shows none.
 
     Raises:
@@ -64,12 +72,16 @@ def fit(experiment: Experiment, workdir: Path | None = None, *, console: Console
         NonFiniteLossError: with the step, and the last checkpoint, from before it.
         Preempted: after SIGTERM, when the state is saved.
     """
-    (trained,) = fit_members([experiment], [workdir], console=console)
+    (trained,) = fit_members([experiment], [workdir], initial=None if initial is None else [initial], console=console)
     return trained
 
 
 def fit_members(
-    experiments: Sequence[Experiment], workdirs: Sequence[Path | None], *, console: Console | None = None
+    experiments: Sequence[Experiment],
+    workdirs: Sequence[Path | None],
+    *,
+    initial: Sequence[Variables] | None = None,
+    console: Console | None = None,
 ) -> tuple[Trained, ...]:
     """Trains networks that differ in their seeds alone, together or in turn, as ``execution.member_map`` says.
 
@@ -80,6 +92,7 @@ def fit_members(
     Args:
         experiments: one for each network.
         workdirs: of each; or None for all.
+        initial: variables that each starts from.
         console: where progress is shown; None shows none.
 
     Raises:
@@ -87,12 +100,40 @@ def fit_members(
         NonFiniteLossError: as :func:`fit`, of whichever network is first.
         Preempted: as :func:`fit`.
     """
+    stages = list(zip(*map(stage_experiments, experiments), strict=True))
+    # Faults of later stages are found before the first is trained.
+    for stage in stages:
+        _prepare(stage[0])
+    trained: tuple[Trained, ...] = ()
+    for number, stage in enumerate(stages):
+        folders = [stage_folder(experiments[0], workdir, number) for workdir in workdirs]
+        if trained:
+            initial = [one.variables for one in trained]
+        trained = _fit_stage(stage, folders, initial, console)
+    return trained
+
+
+def stage_folder(experiment: Experiment, workdir: Path | None, number: int) -> Path | None:
+    """Return the folder of a stage, ``stageI_NAME``; a run without stages has its folder to itself."""
+    if workdir is None or not experiment.stages:
+        return workdir
+    return workdir / f"stage{number}_{experiment.stages[number].name}"
+
+
+def _fit_stage(
+    experiments: Sequence[Experiment],
+    workdirs: Sequence[Path | None],
+    initial: Sequence[Variables] | None,
+    console: Console | None,
+) -> tuple[Trained, ...]:
+    starts = initial or [None] * len(experiments)
     prepared = _prepare(experiments[0])
-    state = _initial_state(experiments[0], prepared)
+    state = _initial_state(experiments[0], prepared, starts[0])
     sizes = {"image_shape": prepared.source.image_shape, "num_classes": prepared.source.num_classes}
     member_map = choose_member_map(experiments[0], len(experiments), state, mesh=prepared.mesh, **sizes)
     if member_map != "turn" or len(experiments) == 1:
-        states = [state, *(_initial_state(experiment, prepared) for experiment in experiments[1:])]
+        others = zip(experiments[1:], starts[1:], strict=True)
+        states = [state, *(_initial_state(experiment, prepared, start) for experiment, start in others)]
         del state
         with contextlib.ExitStack() as stack:
             checkpoints = [
@@ -105,7 +146,8 @@ def fit_members(
             if states is not None:
                 return _train(experiments, workdirs, prepared, member_map, states, checkpoints, console)
     return tuple(
-        fit(experiment, workdir, console=console) for experiment, workdir in zip(experiments, workdirs, strict=True)
+        fit(experiment, workdir, initial=start, console=console)
+        for experiment, workdir, start in zip(experiments, workdirs, starts, strict=True)
     )
 
 
@@ -140,7 +182,7 @@ def _train(
     console: Console | None,
 ) -> tuple[Trained, ...]:
     first, execution = experiments[0], experiments[0].execution
-    mesh, source, steps_per_epoch, total_steps, optimiser = prepared
+    mesh, source, _, steps_per_epoch, total_steps, optimiser = prepared
     network = first.network()
     save_every = execution.checkpoint_every or steps_per_epoch
     start_step = int(states[0].step)
@@ -148,15 +190,7 @@ def _train(
         return tuple(_trained(network, state, total_steps) for state in states)
 
     with contextlib.ExitStack() as stack:
-        feed = data.train_feed(
-            source,
-            batch_size=first.batch_size,
-            seed=first.seed,
-            mesh=mesh,
-            resident={"auto": "auto", "yes": True, "no": False}[execution.resident],
-            num_workers=execution.num_workers,
-            prefetch=execution.prefetch,
-        )
+        feed = _feed(first, prepared)
         stack.callback(feed.close)
         feeds = [feed.with_seed(experiment.seed) for experiment in experiments]
         sizes = {"steps_per_epoch": steps_per_epoch, "num_classes": source.num_classes}
@@ -208,13 +242,16 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
     Raises:
         FileNotFoundError: where there is none.
     """
-    prepared = _prepare(experiment)
-    state = _initial_state(experiment, prepared)
-    with Checkpoints(workdir / CHECKPOINTS, keep=experiment.execution.keep_checkpoints) as checkpoints:
+    last = stage_experiments(experiment)[-1]
+    folder = stage_folder(experiment, workdir, len(experiment.stages) - 1)
+    prepared = _prepare(last)
+    # The weights it began with are in the checkpoint.
+    state = _initial_state(dataclasses.replace(last, initial=None), prepared, None)
+    with Checkpoints(folder / CHECKPOINTS, keep=last.execution.keep_checkpoints) as checkpoints:
         state = checkpoints.restore(state)
     if state is None:
-        raise FileNotFoundError(f"No readable checkpoint in {workdir / CHECKPOINTS}.")
-    return _trained(experiment.network(), state, prepared.total_steps)
+        raise FileNotFoundError(f"No readable checkpoint in {folder / CHECKPOINTS}.")
+    return _trained(last.network(), state, prepared.total_steps)
 
 
 class _Prepared(NamedTuple):
@@ -222,6 +259,7 @@ class _Prepared(NamedTuple):
 
     mesh: Mesh
     source: data.Source
+    extra: dict[str, data.Source]
     steps_per_epoch: int
     total_steps: int
     optimiser: optax.GradientTransformation
@@ -239,6 +277,12 @@ def _prepare(experiment: Experiment) -> _Prepared:
     num_outputs = getattr(experiment.model, "num_classes", source.num_classes)
     if num_outputs != source.num_classes:
         raise ValueError(f"model.num_classes is {num_outputs}, but {source.name} has {source.num_classes} classes.")
+    extra = {name: stream.data.load("train") for name, stream in experiment.extra.items()}
+    for name, stream in extra.items():
+        if stream.image_shape != source.image_shape:
+            raise ValueError(
+                f"Expected images of the extra stream {name!r} of shape {source.image_shape}, got {stream.image_shape}."
+            )
     total_steps = experiment.epochs * steps_per_epoch
     kept = experiment.averaging
     if isinstance(kept, Snapshots) and kept.keep * kept.period_steps(steps_per_epoch) > total_steps:
@@ -247,18 +291,40 @@ def _prepare(experiment: Experiment) -> _Prepared:
             f"got epochs={experiment.epochs}."
         )
     optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
-    return _Prepared(mesh, source, steps_per_epoch, total_steps, optimiser)
-
-
-def _initial_state(experiment: Experiment, prepared: _Prepared) -> TrainState:
-    state = init_state(
-        experiment.network(),
-        prepared.optimiser,
-        seed=experiment.seed,
-        image_shape=prepared.source.image_shape,
-        averaging=experiment.averaging,
-        weights=experiment.initial,
+    params, model_state = jax.eval_shape(
+        lambda key: models.init(experiment.network(), key, source.image_shape), jax.random.key(0)
     )
+    experiment.gradient.check(model_state)
+    if experiment.trainable is not None:
+        optimiser = only_trainable(optimiser, matches(params, experiment.trainable, argument="trainable"))
+    return _Prepared(mesh, source, extra, steps_per_epoch, total_steps, optimiser)
+
+
+def _feed(experiment: Experiment, prepared: _Prepared) -> data.Feed:
+    execution = experiment.execution
+    settings = {
+        "mesh": prepared.mesh,
+        "resident": {"auto": "auto", "yes": True, "no": False}[execution.resident],
+        "num_workers": execution.num_workers,
+        "prefetch": execution.prefetch,
+    }
+    feed = data.train_feed(prepared.source, batch_size=experiment.batch_size, seed=experiment.seed, **settings)
+    if not experiment.extra:
+        return feed
+    extra = {
+        name: data.train_feed(prepared.extra[name], batch_size=stream.batch_size, seed=experiment.seed, **settings)
+        for name, stream in experiment.extra.items()
+    }
+    return data.MultiFeed(feed, extra).with_seed(experiment.seed)
+
+
+def _initial_state(experiment: Experiment, prepared: _Prepared, initial: Variables | None) -> TrainState:
+    if isinstance(experiment.initial, FromRun) and initial is None:
+        raise ValueError(
+            f"Expected the weights of run {experiment.initial.name!r} as initial=, got none; robust-jax run trains it."
+        )
+    example = example_batch(experiment, prepared.source.image_shape, prepared.source.num_classes)
+    state = init_state(experiment, prepared.optimiser, example, initial=initial)
     return replicate(state, prepared.mesh)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ from jaxtyping import Array, Float, PyTree
 from robust_jax import models
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.mesh import DATA_AXIS, batched, replicate, replicated
+from robust_jax.objectives import mean_loss
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.state import TrainState
 from robust_jax.train.step import make_single_step, make_train_step
-from robust_jax.types import Batch
+from robust_jax.types import Batch, Context, Loss, Params, PRNGKey
 
 logger = logging.getLogger(__name__)
 
@@ -221,23 +222,38 @@ def needs(experiment: Experiment, state: TrainState, image_shape: tuple[int, int
     Activations are those that differentiation keeps, before XLA fuses any, so that less may be needed. The data set,
     where it is kept on the device, is not counted.
     """
-    size = experiment.batch_size
-    soft = bool(experiment.mixers)
-    label = jax.ShapeDtypeStruct((size, num_classes), jnp.float32) if soft else jax.ShapeDtypeStruct((size,), jnp.int32)
-    batch = Batch(
-        jax.ShapeDtypeStruct((size, *image_shape), jnp.float32),
-        label,
-        jax.ShapeDtypeStruct((size,), jnp.bool_),
-        jax.ShapeDtypeStruct((size,), jnp.int32),
-    )
+    batch = example_batch(experiment, image_shape, num_classes)
     model = experiment.network()
+    context = Context(jnp.int32(0), jnp.int32(0), jnp.float32(0))
 
-    def kept(key: Any, params: PyTree, model_state: PyTree, batch: Batch) -> Any:
-        forward = models.forward_fn(model, model_state)
-        return jax.vjp(lambda params: experiment.objective(key, forward, params, batch), params, has_aux=True)[1]
+    def kept(key: PRNGKey, state: TrainState, batch: Batch) -> PyTree:
+        network_forward = models.forward_fn(model, state.model_state)
 
-    activations = jax.eval_shape(kept, jax.random.key(0), state.params, state.model_state, batch)
+        def scalar(params: Params) -> tuple[Array, Loss]:
+            forward = lambda params, *args, **kwargs: network_forward(params.network, *args, **kwargs)  # noqa: E731
+            loss = experiment.objective(key, forward, params, batch, state.objective_state, context)
+            return mean_loss(loss, batch.mask), loss
+
+        return jax.vjp(scalar, state.params, has_aux=True)[1]
+
+    activations = jax.eval_shape(kept, jax.random.key(0), state, batch)
     return Needs(_num_bytes(state), _num_bytes(state.params), _num_bytes(activations))
+
+
+def example_batch(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> Batch:
+    """Return the shapes of a training batch as the objective sees it, extra streams included."""
+
+    def shapes(size: int, *, soft: bool) -> Batch:
+        return Batch(
+            image=jax.ShapeDtypeStruct((size, *image_shape), jnp.float32),
+            label=jax.ShapeDtypeStruct((size, num_classes) if soft else (size,), jnp.float32 if soft else jnp.int32),
+            mask=jax.ShapeDtypeStruct((size,), jnp.bool_),
+            id=jax.ShapeDtypeStruct((size,), jnp.int32),
+        )
+
+    batch = shapes(experiment.batch_size * experiment.gradient.augmentations, soft=bool(experiment.mixers))
+    extras = {name: shapes(stream.batch_size, soft=False) for name, stream in experiment.extra.items()}
+    return batch._replace(extras=extras)
 
 
 def choose_member_map(

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from rich.console import Console
 
 from robust_jax import data, posteriors
-from robust_jax.core.keys import named_key
+from robust_jax.core.keys import RunKeys
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.loop import Trained, fit_members, restore
@@ -114,7 +114,7 @@ def _as_they_are(experiment: Experiment, source: data.Source) -> Evaluation:
 
 
 def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: list[Evaluation]) -> Partial:
-    key = jax.random.fold_in(named_key(jax.random.key(experiment.seed), "posterior"), member)
+    key = RunKeys(jax.random.key(experiment.seed)).posterior(member)
     fit_key, predict_key = jax.random.split(key)
     batches = [split.batches() for split in examples]
     state = experiment.posterior.fit(fit_key, trained.model, trained.variables, *batches)

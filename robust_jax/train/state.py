@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,29 +10,39 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from robust_jax import models
-from robust_jax.core.keys import named_key
+from robust_jax.core.keys import RunKeys
 from robust_jax.train.averaging import Taken
+from robust_jax.train.experiment import Experiment
+from robust_jax.train.initial import carried_over
+from robust_jax.types import Batch, Params
 from robust_jax.weights import load_weights
+
+Variables = dict[str, PyTree]
 
 
 class TrainState(NamedTuple):
-    """``bad_step`` is the first step whose loss or gradient was not finite, -1 while there is none."""
+    """State of training after ``step`` steps.
+
+    ``objective_state`` is the objective's own state. ``bad_step`` is the first step whose loss or gradient was not
+    finite, -1 while there is none.
+    """
 
     step: Int[Array, ""]
-    params: PyTree
+    params: Params
     model_state: PyTree
+    objective_state: PyTree
     opt_state: PyTree
     average: PyTree
     bad_step: Int[Array, ""]
 
-    def variables(self) -> dict[str, PyTree]:
-        """What to evaluate: the averaged weights where there is an average, else the last ones."""
+    def variables(self) -> Variables:
+        """Return what to evaluate: the averaged weights where there is an average, else the last ones."""
         averaged = self.average is not None and not isinstance(self.average, Taken)
-        params, model_state = self.average if averaged else (self.params, self.model_state)
+        params, model_state = self.average if averaged else (self.params.network, self.model_state)
         return {"params": params, **model_state}
 
-    def snapshots(self) -> tuple[dict[str, PyTree], ...]:
-        """Those that were kept along training, the oldest first; none where none are asked for."""
+    def snapshots(self) -> tuple[Variables, ...]:
+        """Return the snapshots taken along training, the oldest first; none where none are asked for."""
         if not isinstance(self.average, Taken):
             return ()
         params, model_state = self.average.values
@@ -43,24 +53,41 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    model: Any,
+    experiment: Experiment,
     optimiser: optax.GradientTransformation,
+    example: Batch,
     *,
-    seed: int,
-    image_shape: tuple[int, int, int],
-    averaging: Any = None,
-    weights: str | None = None,
+    initial: Variables | None = None,
 ) -> TrainState:
-    """The state before the first step; the same for the same seed, or file of weights, on any devices."""
-    if weights is None:
-        params, model_state = models.init(model, named_key(jax.random.key(seed), "init"), image_shape)
+    """Return the state before the first step; the same for the same seed and weights on any devices.
+
+    Args:
+        experiment: what to train.
+        optimiser: the gradient transformation, made from the experiment's.
+        example: a batch, or shapes of one; only its shapes are read.
+        initial: variables of an earlier stage or run to start from; parameters that ``experiment.reset`` names are
+            drawn anew.
+
+    Raises:
+        ValueError: if weights do not fit the network.
+    """
+    keys = RunKeys(jax.random.key(experiment.seed))
+    model, image_shape = experiment.network(), example.image.shape[1:]
+    if isinstance(experiment.initial, str) and initial is None:
+        params, model_state = load_weights(experiment.initial, model, image_shape)
     else:
-        params, model_state = load_weights(weights, model, image_shape)
+        params, model_state = models.init(model, keys.init(), image_shape)
+    if initial is not None:
+        params, model_state = carried_over(initial, params, model_state, reset=experiment.reset)
+    own_params, own_state = experiment.objective.init(keys.objective_init(), params, example)
+    joint = Params(params, own_params)
+    averaging = experiment.averaging
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
+        params=joint,
         model_state=model_state,
-        opt_state=jax.jit(optimiser.init)(params),
+        objective_state=own_state,
+        opt_state=jax.jit(optimiser.init)(joint),
         average=None if averaging is None else averaging.init((params, model_state)),
         bad_step=jnp.full((), -1, jnp.int32),
     )

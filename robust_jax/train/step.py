@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax import models
-from robust_jax.core.keys import example_keys, named_key
+from robust_jax.core.keys import RunKeys, example_keys
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.mesh import replicated
-from robust_jax.objectives import smooth_labels
+from robust_jax.objectives import mean_loss, smooth_labels
 from robust_jax.train.experiment import Experiment
+from robust_jax.train.initial import frozen, frozen_batch_norm, matches
 from robust_jax.train.state import TrainState
-from robust_jax.types import Batch, PRNGKey
+from robust_jax.types import Batch, Context, Images, Interceptor, Loss, Params, PRNGKey
 
 Scalars = Mapping[str, Float[Array, "steps"]]
 
@@ -72,45 +73,67 @@ def make_single_step(
 ) -> Callable[[PRNGKey, PyTree, TrainState, PyTree], tuple[TrainState, dict[str, Array]]]:
     """One step of :func:`make_train_step`, not compiled: ``state, scalars = step(key, resident, state, item)``."""
     model = experiment.network()
+    total_steps = max(experiment.epochs * steps_per_epoch, 1)
 
     def train_step(root: PRNGKey, resident: PyTree, state: TrainState, item: PyTree):
-        batch = _augmented(experiment, root, fetch(resident, item), state.step, steps_per_epoch, num_classes)
-        forward = models.forward_fn(model, state.model_state)
-        key = jax.random.fold_in(named_key(root, "objective"), state.step)
+        keys = RunKeys(root)
+        epoch = state.step // steps_per_epoch
+        context = Context(state.step, epoch, state.step / total_steps)
+        batch = _augmented(experiment, keys, fetch(resident, item), context, num_classes)
+        network_forward = models.forward_fn(model, state.model_state)
+        trainable, always = None, ()
+        if experiment.trainable is not None:
+            trainable = matches(state.params.network, experiment.trainable, argument="trainable")
+            always = (frozen_batch_norm(trainable),)
 
-        def loss_fn(params):
-            return experiment.objective(key, forward, params, batch)
+        def forward(params: Params, images: Images, *, interceptors: Sequence[Interceptor] = (), **settings: Any):
+            return network_forward(params.network, images, interceptors=(*interceptors, *always), **settings)
 
-        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        grad_norm = optax.tree.norm(grads)
+        def loss_fn(params: Params, batch: Batch) -> Loss:
+            params = params if trainable is None else frozen(params, trainable)
+            key = keys.objective(state.step)
+            return experiment.objective(key, forward, params, batch, state.objective_state, context)
+
+        gradient_key = keys.gradient(state.step)
+        grads, loss = experiment.gradient(gradient_key, loss_fn, state.params, batch, context)
+        value, grad_norm = mean_loss(loss, batch.mask), optax.tree.norm(grads)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if experiment.averaging is not None:
-            value = (params, aux.model_state)
-            average = experiment.averaging(average, value, state.step, steps_per_epoch=steps_per_epoch)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+            weights = (params.network, loss.model_state)
+            average = experiment.averaging(average, weights, state.step, steps_per_epoch=steps_per_epoch)
+        finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+        after = TrainState(state.step + 1, params, loss.model_state, loss.state, opt_state, average, state.bad_step)
         state = _keep_if(
             finite & (state.bad_step < 0),
-            TrainState(state.step + 1, params, aux.model_state, opt_state, average, state.bad_step),
+            after,
             state._replace(bad_step=jnp.where(state.bad_step < 0, state.step, state.bad_step)),
         )
-        return state, {"loss": loss, "grad_norm": grad_norm, **aux.scalars}
+        return state, {"loss": value, "grad_norm": grad_norm, **loss.metrics}
 
     return train_step
 
 
-def _augmented(
-    experiment: Experiment, root: Any, batch: Batch, step: Array, steps_per_epoch: int, num_classes: int
-) -> Batch:
+def _augmented(experiment: Experiment, keys: RunKeys, batch: Batch, context: Context, num_classes: int) -> Batch:
+    copies = experiment.gradient.augmentations
+    if copies > 1:
+        batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0), batch)
     if experiment.augmentation is not None:
-        key = jax.random.fold_in(named_key(root, "augmentation"), step // steps_per_epoch)
-        images = jax.vmap(experiment.augmentation)(example_keys(key, batch.id), batch.image)
-        batch = batch._replace(image=images)
+        example = example_keys(keys.augmentation(context.epoch), batch.id)
+        if copies > 1:
+            example = jax.vmap(jax.random.fold_in)(example, jnp.arange(len(batch.id)) % copies)
+        batch = batch._replace(image=jax.vmap(experiment.augmentation)(example, batch.image))
+    for name, stream in experiment.extra.items():
+        if stream.augmentation is not None:
+            own: Batch = batch.extras[name]
+            example = example_keys(keys.augmentation(context.step, name), own.id)
+            images = jax.vmap(stream.augmentation)(example, own.image)
+            batch = batch._replace(extras={**batch.extras, name: own._replace(image=images)})
     if experiment.mixers:
         batch = batch._replace(label=smooth_labels(batch.label, num_classes))
     for i, mixer in enumerate(experiment.mixers):
-        batch = mixer(jax.random.fold_in(named_key(root, f"mixer.{i}"), step), batch)
+        batch = mixer(keys.mixer(i, context.step), batch)
     return batch
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from robust_jax import data
+from robust_jax.core.keys import epoch_order
 from robust_jax.core.mesh import data_mesh
 from robust_jax.data.tfds import _RecordReader
 
@@ -141,7 +142,7 @@ def test_resumption_reads_only_what_is_left(folder):
     counted = data.Source("counted", "train", source.class_names, source.image_shape, read, source.ids)
     feed = data.train_feed(counted, batch_size=2, seed=0, mesh=data_mesh(jax.devices()[:1]), resident=False)
     assert len(list(feed.epoch(0, start_step=4))) == 2
-    np.testing.assert_array_equal(np.sort(seen), np.sort(data.epoch_order(0, 0, NUM_TRAIN)[8:]))
+    np.testing.assert_array_equal(np.sort(seen), np.sort(epoch_order(0, 0, NUM_TRAIN)[8:]))
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objective_values import evaluate
 from scipy import stats
 
 from robust_jax import data, models, train
 from robust_jax.core.mesh import data_mesh
-from robust_jax.objectives import CrossEntropy, PureNoise
+from robust_jax.objectives import CrossEntropy, PureNoise, routed_batch_norm
 from robust_jax.types import Batch, Output
 
 KEY = jax.random.key(0)
@@ -78,19 +79,19 @@ def test_noise_in_place_of_images():
 
 
 def test_pure_noise_is_cross_entropy_where_nothing_is_rare():
-    def forward(params, images, *, key=None, train=True, noise=None):
+    def forward(params, images, *, key=None, train=True, interceptors=()):
         logits = images.reshape(len(images), -1) @ params
         return Output(logits, logits), {}
 
     given = batch(30)
     params = jnp.asarray(np.random.default_rng(1).normal(size=(12, 3)), jnp.float32)
-    plain, _ = CrossEntropy()(KEY, forward, params, given)
+    plain, _ = evaluate(CrossEntropy(), KEY, forward, params, given)
     for objective in (PureNoise(counts=(5, 5, 5)), PureNoise(counts=(5, 1, 1), delta=0.0)):
-        loss, aux = objective(KEY, forward, params, given)
+        loss, aux = evaluate(objective, KEY, forward, params, given)
         np.testing.assert_allclose(loss, plain, rtol=1e-6)
-        assert aux.scalars["noise_share"] == 0
+        assert aux.metrics["noise_share"] == 0
     with pytest.raises(ValueError, match="Expected 3 counts"):
-        PureNoise(counts=(1, 2))(KEY, forward, params, given._replace(label=given.label % 2))
+        evaluate(PureNoise(counts=(1, 2)), KEY, forward, params, given._replace(label=given.label % 2))
 
 
 def test_batch_norm_tells_noise_apart():
@@ -98,21 +99,22 @@ def test_batch_norm_tells_noise_apart():
     model = models.ResNet(stage_sizes=(1,), width=8)
     params, state = models.init(model, KEY, (8, 8, 3))
     params = jax.tree.map(lambda leaf: leaf + 0.3, params)
-    forward = jax.jit(models.forward_fn(model, state))
+    forward = models.forward_fn(model, state)
     natural, noise = jax.random.uniform(KEY, (5, 8, 8, 3)), 3 * jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
     order = np.array([3, 5, 0, 8, 1, 2, 6, 7, 4])
     images, marks = jnp.concatenate([natural, noise])[order], jnp.asarray(order >= 5)
-    mixed, new_state = forward(params, images, noise=marks)
+    mixed, new_state = forward(params, images, interceptors=(routed_batch_norm(marks),))
     back = np.argsort(order)
     alone, expected_state = forward(params, natural)
     np.testing.assert_allclose(mixed.prediction[back[:5]], alone.prediction, atol=1e-3, rtol=1e-3)
     np.testing.assert_allclose(mixed.prediction[back[5:]], forward(params, noise)[0].prediction, atol=1e-3, rtol=1e-3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3), new_state, expected_state)
-    unmarked, _ = forward(params, images, noise=jnp.zeros(9, bool))
+    unmarked, _ = forward(params, images, interceptors=(routed_batch_norm(jnp.zeros(9, bool)),))
     np.testing.assert_allclose(unmarked.prediction, forward(params, images)[0].prediction, atol=1e-4, rtol=1e-4)
 
     def scale_of(params, noise):
-        return jnp.sum(jnp.where(marks[:, None], forward(params, images, noise=noise)[0].prediction, 0) ** 2)
+        output, _ = forward(params, images, interceptors=(routed_batch_norm(noise),))
+        return jnp.sum(jnp.where(marks[:, None], output.prediction, 0) ** 2)
 
     gradient = jax.jit(jax.grad(scale_of))(params, marks)
     norms = [g for path, g in jax.tree.leaves_with_path(gradient) if "scale" in str(path) or "'bias'" in str(path)]

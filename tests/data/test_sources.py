@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from robust_jax import data
+from robust_jax.core.keys import epoch_order
 from robust_jax.core.mesh import data_mesh
 
 
@@ -51,11 +52,11 @@ def test_validation_is_held_out_the_same_way_always():
 
 
 def test_order_is_a_permutation_of_seed_and_epoch():
-    order = data.epoch_order(0, 0, 1000)
+    order = epoch_order(0, 0, 1000)
     np.testing.assert_array_equal(np.sort(order), np.arange(1000))
-    np.testing.assert_array_equal(order, data.epoch_order(0, 0, 1000))
-    assert (order != data.epoch_order(0, 1, 1000)).any()
-    assert (order != data.epoch_order(1, 0, 1000)).any()
+    np.testing.assert_array_equal(order, epoch_order(0, 0, 1000))
+    assert (order != epoch_order(0, 1, 1000)).any()
+    assert (order != epoch_order(1, 0, 1000)).any()
 
 
 def test_folder_is_what_pillow_reads(photographs):

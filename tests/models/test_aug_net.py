@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objective_values import evaluate
 
 from robust_jax import config, data, models, suites
 from robust_jax.core.mesh import data_mesh
@@ -76,15 +77,15 @@ def test_reward_widens_and_loss_decides():
     forward = models.forward_fn(model, state)
 
     def run(weight):
-        loss = lambda params: Invariance(weight)(KEY, forward, params, batch)  # noqa: E731
+        loss = lambda params: evaluate(Invariance(weight), KEY, forward, params, batch)  # noqa: E731
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
     (loss, aux), gradient = run(2.0)
     (plain, _), without = run(0.0)
-    expected, _ = CrossEntropy()(KEY, forward, params, batch)
+    expected, _ = evaluate(CrossEntropy(), KEY, forward, params, batch)
     np.testing.assert_allclose(plain, expected, rtol=1e-6)
     norm = np.linalg.norm([0.1, 0.1])
-    np.testing.assert_allclose(aux.scalars["invariance"], norm, rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["invariance"], norm, rtol=1e-5)
     np.testing.assert_allclose(loss, plain - 2 * norm, rtol=1e-5)
     # d/dμ of ‖w ⊙ μ‖ with w = 1/2 each.
     np.testing.assert_allclose(without["ranges"] - gradient["ranges"], 2 * 0.5 * 0.1 / norm, rtol=1e-4)

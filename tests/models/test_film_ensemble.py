@@ -108,12 +108,12 @@ def test_scales_and_shifts_start_uniformly_within_the_bound():
 def test_repeats_stand_in_a_row():
     seen = {}
 
-    def objective(key, forward, params, batch):
+    def evaluate(objective, key, forward, params, batch):
         seen["batch"] = batch
         return jnp.zeros(()), None
 
     batch = Batch(IMAGES, jax.nn.one_hot(LABELS, 10), jnp.arange(6) < 5, jnp.arange(6))
-    Repeated(3, objective)(KEY, None, None, batch)
+    evaluate(Repeated(3, objective), KEY, None, None, batch)
     np.testing.assert_array_equal(seen["batch"].id, np.arange(18) // 3)
     np.testing.assert_array_equal(seen["batch"].label[3:6], np.asarray(batch.label)[[1, 1, 1]])
     assert seen["batch"].image.shape == (18, *SHAPE)

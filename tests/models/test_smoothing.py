@@ -61,17 +61,21 @@ def test_resnet_smooths_after_each_stage():
     variables = {"params": params, **state}
     images = jax.random.uniform(KEY, (2, 8, 8, 3))
 
-    def hidden(name, maps):
-        return models.smooth(maps) if name in ("stage1_block1", "stage2_block1") else maps
+    def smoothed(*stages):
+        def smooth(layer, *args, **kwargs):
+            maps = layer.call(*args, **kwargs)
+            return models.smooth(maps) if layer.path in [(stage,) for stage in stages] else maps
 
-    with models.changed_hidden(hidden):
+        return smooth
+
+    with models.intercepted([smoothed("stage1_block1", "stage2_block1")]):
         expected = plain.apply(variables, images, train=False).prediction
     found = models.predictor(plain.clone(smoothing=10.0), variables)(images)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     # The wide network's last maps are smoothed by nothing but the pooling.
     wide = NETWORKS["wide"]
     params, state = models.init(wide, KEY, (8, 8, 3))
-    with models.changed_hidden(lambda name, maps: models.smooth(maps) if name in WIDE_STAGES else maps):
+    with models.intercepted([smoothed(*WIDE_STAGES)]):
         expected = wide.apply({"params": params, **state}, images, train=False).prediction
     found = models.predictor(wide.clone(smoothing=10.0), {"params": params, **state})(images)
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from objective_values import evaluate
 
 from robust_jax import attacks, config, data, models, train
 from robust_jax.objectives import Adversarial, CrossEntropy, GaussianNll, gaussian_nll, mean_and_variance
@@ -33,25 +34,31 @@ def test_adversarial_is_the_closed_form_of_two_classes(problem, transform):
     """A step of eps along the sign of the weights' difference costs the margin eps times its 1-norm."""
     params, batch = problem
     objective = Adversarial(FGSM, weight=0.3)
-    loss, aux = transform(lambda p, b: objective(jax.random.key(1), linear_forward, p, b))(params, batch)
+    loss, aux = transform(lambda p, b: evaluate(objective, jax.random.key(1), linear_forward, p, b))(params, batch)
     logits = np.asarray(linear_forward(params, batch.image)[0].prediction)
     sign = 2 * np.asarray(batch.label) - 1
     margins = sign * (logits[:, 1] - logits[:, 0])
     cost = 0.01 * np.abs(params[:, 1] - params[:, 0]).sum()
     clean, moved = (np.log1p(np.exp(-m))[:10].mean() for m in (margins, margins - cost))
     np.testing.assert_allclose(loss, 0.7 * clean + 0.3 * moved, rtol=1e-5)
-    np.testing.assert_allclose(aux.scalars["adversarial_cross_entropy"], moved, rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["adversarial_cross_entropy"], moved, rtol=1e-5)
 
 
 def test_adversarial_without_weight_is_cross_entropy_and_passes_no_gradient(problem):
     params, batch = problem
     key = jax.random.key(1)
-    plain = jax.value_and_grad(lambda p: CrossEntropy()(key, linear_forward, p, batch)[0])(params)
-    neutral = jax.value_and_grad(lambda p: Adversarial(FGSM, weight=0.0)(key, linear_forward, p, batch)[0])(params)
+    plain = jax.value_and_grad(lambda p: evaluate(CrossEntropy(), key, linear_forward, p, batch)[0])(params)
+    neutral = jax.value_and_grad(lambda p: evaluate(Adversarial(FGSM, weight=0.0), key, linear_forward, p, batch)[0])(
+        params
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, neutral)
-    images = FGSM(jax.random.split(key, 12), lambda x: linear_forward(params, x)[0].prediction, batch.image, batch.label)
-    fixed = jax.grad(lambda p: CrossEntropy()(key, linear_forward, p, batch._replace(image=images))[0])(params)
-    gradient = jax.grad(lambda p: Adversarial(FGSM, weight=1.0)(key, linear_forward, p, batch)[0])(params)
+    images = FGSM(
+        jax.random.split(key, 12), lambda x: linear_forward(params, x)[0].prediction, batch.image, batch.label
+    )
+    fixed = jax.grad(lambda p: evaluate(CrossEntropy(), key, linear_forward, p, batch._replace(image=images))[0])(
+        params
+    )
+    gradient = jax.grad(lambda p: evaluate(Adversarial(FGSM, weight=1.0), key, linear_forward, p, batch)[0])(params)
     np.testing.assert_allclose(gradient, fixed, atol=1e-6)
 
 
@@ -81,12 +88,14 @@ def test_gaussian_objective_finds_mean_and_variance(problem):
 
     kept = np.asarray(targets[:10, 0])
     best = jnp.array([kept.mean(), np.log(np.expm1(kept.var()))])
-    (loss, aux), gradient = jax.value_and_grad(lambda p: GaussianNll()(None, constant, p, batch), has_aux=True)(best)
+    (loss, aux), gradient = jax.value_and_grad(
+        lambda p: evaluate(GaussianNll(), None, constant, p, batch), has_aux=True
+    )(best)
     np.testing.assert_allclose(gradient, 0, atol=1e-5)
     np.testing.assert_allclose(loss, 0.5 * (np.log(2 * np.pi * kept.var()) + 1), rtol=1e-5)
-    np.testing.assert_allclose(aux.scalars["squared_error"], kept.var(), rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["squared_error"], kept.var(), rtol=1e-5)
     with pytest.raises(ValueError, match=r"twice as many as targets, got outputs \(12, 2\) and targets \(12, 3\)"):
-        GaussianNll()(None, constant, best, batch._replace(label=jnp.zeros((12, 3))))
+        evaluate(GaussianNll(), None, constant, best, batch._replace(label=jnp.zeros((12, 3))))
 
 
 def test_mixture_has_the_moments_of_its_draws():
@@ -105,7 +114,7 @@ def test_bad_values(problem):
         Adversarial(FGSM, weight=2.0)
     soft = batch._replace(label=jax.nn.one_hot(batch.label, 2))
     with pytest.raises(ValueError, match="train without mixers"):
-        Adversarial(FGSM)(jax.random.key(0), linear_forward, params, soft)
+        evaluate(Adversarial(FGSM), jax.random.key(0), linear_forward, params, soft)
     with pytest.raises(ValueError, match="least_variance > 0"):
         GaussianNll(least_variance=0.0)
     with pytest.raises(ValueError, match="means and as many variances"):

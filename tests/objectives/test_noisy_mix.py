@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objective_values import evaluate
 
 from robust_jax import models
 from robust_jax.objectives import CrossEntropy, NoisyMix
@@ -34,11 +35,14 @@ def test_hidden_maps_pass_through_a_function(network):
     forward, params = network
     seen = {}
 
-    def look(name, maps):
-        seen[name] = maps.shape
-        return 0 * maps if name == "stage2_block1" else maps
+    def look(layer, *args, **kwargs):
+        maps = layer.call(*args, **kwargs)
+        if len(layer.path) != 1:
+            return maps
+        seen[layer.path[0]] = maps.shape
+        return 0 * maps if layer.path == ("stage2_block1",) else maps
 
-    output, _ = forward(params, batch().image, hidden_fn=look)
+    output, _ = forward(params, batch().image, interceptors=(look,))
     assert set(LAYERS) <= set(seen)
     assert seen["stage1_block1"] == (6, 8, 8, 4)
     np.testing.assert_allclose(output.features, 0, atol=1e-6)
@@ -48,13 +52,13 @@ def test_mixup_of_the_input_is_mixup(network):
     """Recomputed from the objective's own draws."""
     forward, params = network
     given = batch()
-    loss, _ = jax.jit(lambda key: plain()(key, forward, params, given))(KEY)
+    loss, _ = jax.jit(lambda key: evaluate(plain(), key, forward, params, given))(KEY)
     _, partner_key, share_key, *_ = jax.random.split(KEY, 6)
     partner, share = jax.random.permutation(partner_key, 6), jax.random.beta(share_key, 1.0, 1.0)
     mixed = share * given.image + (1 - share) * given.image[partner]
     labels = jax.nn.one_hot(given.label, 3)
     labels = share * labels + (1 - share) * labels[partner]
-    expected, _ = CrossEntropy()(None, forward, params, given._replace(image=mixed, label=labels))
+    expected, _ = evaluate(CrossEntropy(), None, forward, params, given._replace(image=mixed, label=labels))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
@@ -62,7 +66,7 @@ def test_every_layer_is_drawn_and_mixes_there(network):
     """The loss of a key is that of mixing at one of the places, whose number the key draws."""
     forward, params = network
     given = batch()
-    run = jax.jit(lambda key: plain(layers=LAYERS)(key, forward, params, given)[0])
+    run = jax.jit(lambda key: evaluate(plain(layers=LAYERS), key, forward, params, given)[0])
     places = []
     for seed in range(12):
         key = jax.random.key(seed)
@@ -71,7 +75,12 @@ def test_every_layer_is_drawn_and_mixes_there(network):
         place = ("input", *LAYERS)[int(jax.random.randint(layer_key, (), 0, 3))]
         places.append(place)
         at = lambda name, maps: share * maps + (1 - share) * maps[partner] if name == place else maps  # noqa: B023, E731
-        output, _ = forward(params, at("input", given.image), hidden_fn=at)
+
+        def after(layer, *args, at=at, **kwargs):
+            maps = layer.call(*args, **kwargs)
+            return at(layer.path[0], maps) if len(layer.path) == 1 else maps
+
+        output, _ = forward(params, at("input", given.image), interceptors=(after,))
         labels = jax.nn.one_hot(given.label, 3)
         labels = share * labels + (1 - share) * labels[partner]
         expected = -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(output.prediction), axis=-1))
@@ -100,14 +109,14 @@ def test_views_and_neutral_settings(network):
     forward, params = network
     given = batch()
     identity = lambda key, image: image  # noqa: E731
-    loss, aux = plain(augmentation=identity)(KEY, forward, params, given)
-    alone, _ = plain()(KEY, forward, params, given)
-    np.testing.assert_allclose(aux.scalars["jensen_shannon"], 0, atol=1e-5)
+    loss, aux = evaluate(plain(augmentation=identity), KEY, forward, params, given)
+    alone, _ = evaluate(plain(), KEY, forward, params, given)
+    np.testing.assert_allclose(aux.metrics["jensen_shannon"], 0, atol=1e-5)
     np.testing.assert_allclose(loss, alone, rtol=1e-4)
     brighter = lambda key, image: image * jax.random.uniform(key)  # noqa: E731
-    loss, aux = NoisyMix(layers=LAYERS, augmentation=brighter)(KEY, forward, params, given)
-    assert aux.scalars["jensen_shannon"] > 1e-6
-    np.testing.assert_allclose(loss, aux.scalars["cross_entropy"] + 12 * aux.scalars["jensen_shannon"], rtol=1e-5)
+    loss, aux = evaluate(NoisyMix(layers=LAYERS, augmentation=brighter), KEY, forward, params, given)
+    assert aux.metrics["jensen_shannon"] > 1e-6
+    np.testing.assert_allclose(loss, aux.metrics["cross_entropy"] + 12 * aux.metrics["jensen_shannon"], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -121,4 +130,4 @@ def test_bad_input(fields):
 def test_unknown_layer_is_named(network):
     forward, params = network
     with pytest.raises(ValueError, match="no 'stage7'"):
-        NoisyMix(layers=("stage7",))(KEY, forward, params, batch())
+        evaluate(NoisyMix(layers=("stage7",)), KEY, forward, params, batch())

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from objective_values import evaluate
 from sklearn.metrics import log_loss
 
 from robust_jax.objectives import (
@@ -43,26 +44,26 @@ def problem():
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_equals_sklearn_log_loss(problem, transform):
     params, batch = problem
-    loss, aux = transform(lambda p, b: CrossEntropy()(None, linear_forward, p, b))(params, batch)
+    loss, aux = transform(lambda p, b: evaluate(CrossEntropy(), None, linear_forward, p, b))(params, batch)
     probs = np.asarray(jax.nn.softmax(linear_forward(params, batch.image)[0].prediction), np.float64)
     probs /= probs.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(loss, log_loss(batch.label, probs, labels=range(5)), rtol=1e-5)
-    np.testing.assert_allclose(aux.scalars["accuracy"], (probs.argmax(1) == batch.label).mean(), rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics["accuracy"], (probs.argmax(1) == batch.label).mean(), rtol=1e-6)
 
 
 def test_padding_does_not_count(problem):
     params, batch = problem
     masked = batch._replace(mask=jnp.arange(12) < 7)
-    whole, _ = CrossEntropy()(None, linear_forward, params, jax.tree.map(lambda leaf: leaf[:7], batch))
-    loss, _ = CrossEntropy()(None, linear_forward, params, masked)
+    whole, _ = evaluate(CrossEntropy(), None, linear_forward, params, jax.tree.map(lambda leaf: leaf[:7], batch))
+    loss, _ = evaluate(CrossEntropy(), None, linear_forward, params, masked)
     np.testing.assert_allclose(loss, whole, rtol=1e-6)
 
 
 def test_soft_labels_equal_hard_ones(problem):
     params, batch = problem
-    hard, _ = CrossEntropy(label_smoothing=0.1)(None, linear_forward, params, batch)
+    hard, _ = evaluate(CrossEntropy(label_smoothing=0.1), None, linear_forward, params, batch)
     soft_batch = batch._replace(label=jax.nn.one_hot(batch.label, 5))
-    soft, _ = CrossEntropy(label_smoothing=0.1)(None, linear_forward, params, soft_batch)
+    soft, _ = evaluate(CrossEntropy(label_smoothing=0.1), None, linear_forward, params, soft_batch)
     np.testing.assert_allclose(hard, soft, rtol=1e-6)
 
 
@@ -98,16 +99,16 @@ def test_consistency_is_cross_entropy_and_the_divergence_of_views(problem):
     params, batch = problem
     brighter = Brighter()
     mask = jnp.arange(12) < 7
-    loss, aux = jax.jit(lambda b: JensenShannon(brighter)(jax.random.key(1), linear_forward, params, b))(
+    loss, aux = jax.jit(lambda b: evaluate(JensenShannon(brighter), jax.random.key(1), linear_forward, params, b))(
         batch._replace(mask=mask)
     )
-    plain, _ = CrossEntropy()(None, linear_forward, params, batch._replace(mask=mask))
-    np.testing.assert_allclose(aux.scalars["cross_entropy"], plain, rtol=1e-6)
-    np.testing.assert_allclose(loss, plain + 12 * aux.scalars["jensen_shannon"], rtol=1e-6)
-    assert aux.scalars["jensen_shannon"] > 1e-4
+    plain, _ = evaluate(CrossEntropy(), None, linear_forward, params, batch._replace(mask=mask))
+    np.testing.assert_allclose(aux.metrics["cross_entropy"], plain, rtol=1e-6)
+    np.testing.assert_allclose(loss, plain + 12 * aux.metrics["jensen_shannon"], rtol=1e-6)
+    assert aux.metrics["jensen_shannon"] > 1e-4
     # Neutral settings.
     for neutral in (JensenShannon(brighter, weight=0.0), JensenShannon(lambda key, image: image)):
-        alone, _ = neutral(jax.random.key(1), linear_forward, params, batch._replace(mask=mask))
+        alone, _ = evaluate(neutral, jax.random.key(1), linear_forward, params, batch._replace(mask=mask))
         np.testing.assert_allclose(alone, plain, rtol=1e-5)
 
 
@@ -133,10 +134,10 @@ def test_noise_of_many_strengths(problem):
     params, batch = problem
     mask = jnp.arange(12) < 7
     batch = batch._replace(mask=mask)
-    run = lambda objective: jax.jit(lambda b: objective(jax.random.key(1), linear_forward, params, b))(batch)  # noqa: E731
-    plain, _ = CrossEntropy()(None, linear_forward, params, batch)
+    run = lambda objective: jax.jit(lambda b: evaluate(objective, jax.random.key(1), linear_forward, params, b))(batch)  # noqa: E731
+    plain, _ = evaluate(CrossEntropy(), None, linear_forward, params, batch)
     loss, aux = run(Dign(sigma=0.3, weight=2.0, augmentation=Brighter(), augmentation_weight=5.0))
-    parts = aux.scalars
+    parts = aux.metrics
     np.testing.assert_allclose(parts["cross_entropy"], plain, rtol=1e-6)
     np.testing.assert_allclose(loss, plain + 2 * parts["kl_noise"] + 5 * parts["jensen_shannon"], rtol=1e-6)
     assert min(parts["kl_noise"], parts["jensen_shannon"]) > 1e-4

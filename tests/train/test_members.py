@@ -13,7 +13,7 @@ from robust_jax.core.mesh import data_mesh
 from robust_jax.train import loop
 from robust_jax.train.experiment import MEMBER_MAPS
 from robust_jax.train.loop import CHECKPOINTS
-from robust_jax.train.members import choose_member_map, needs
+from robust_jax.train.members import choose_member_map, example_batch, needs
 from robust_jax.train.preemption import Preemption
 from robust_jax.train.state import init_state
 
@@ -137,9 +137,10 @@ def test_members_far_apart_go_on_in_turn(tmp_path, alone):
 
 
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_member(monkeypatch):
-    def broken(*args, seed, **kwargs):
-        state = init_state(*args, seed=seed, **kwargs)
-        return state if seed == 2 else state._replace(params=jax.tree.map(lambda leaf: leaf * np.nan, state.params))
+    def broken(experiment, *args, **kwargs):
+        state = init_state(experiment, *args, **kwargs)
+        broken_params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+        return state if experiment.seed == 2 else state._replace(params=broken_params)
 
     monkeypatch.setattr(loop, "init_state", broken)
     with pytest.raises(train.NonFiniteLossError, match=r"of member 1 .* not finite at step 0"):
@@ -148,7 +149,8 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_member(monkeypatch)
 
 @pytest.fixture(scope="module")
 def state():
-    return init_state(EXPERIMENT.network(), EXPERIMENT.optimiser(lambda step: 1.0), seed=0, image_shape=(8, 8, 1))
+    example = example_batch(EXPERIMENT, (8, 8, 1), 10)
+    return init_state(EXPERIMENT, EXPERIMENT.optimiser(lambda step: 1.0), example)
 
 
 def test_memory_is_estimated_and_refused(state):
