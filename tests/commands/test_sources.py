@@ -10,7 +10,7 @@ from robust_jax.commands.run import run
 from robust_jax.commands.sources import with_sources
 from robust_jax.config import ConfigError
 
-BASE = train.Experiment(data=data.Digits(num_train=128), model=models.Mlp(widths=(4,)), epochs=1, batch_size=64)
+BASE = train.Experiment(data=data.Digits(), model=models.Mlp(widths=(4,)), epochs=1, batch_size=512)
 
 
 def starting_from(name):
@@ -38,7 +38,7 @@ PAPER = Paper(title="t", claim="c")
 
 
 def get_runs(scale):
-    settings = dict(data=data.Digits(num_train=128, num_test=40), model=models.Mlp(widths=(4,)), epochs=1, batch_size=64)
+    settings = {"data": data.Digits(), "model": models.Mlp(widths=(4,)), "epochs": 1, "batch_size": 512}
     return {
         "base": train.Experiment(**settings),
         "probe": train.Experiment(
