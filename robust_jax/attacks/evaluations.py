@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
 from robust_jax.attacks.randomised import Randomised, draw
+from robust_jax.core.platform import on_cpu
 
 # Fills an accelerator; of a CIFAR-10 network a gigabyte of activations or so. On a CPU fewer stay in the caches: on a
 # ResNet-20, SPSA takes three quarters of the time.
@@ -19,7 +20,7 @@ IMAGES_AT_ONCE_ON_CPU = 128
 
 def batches_at_once(size: int, most: int) -> int:
     """How many batches of so many images to evaluate at once, of ``most`` there are."""
-    images = IMAGES_AT_ONCE_ON_CPU if jax.default_backend() == "cpu" else IMAGES_AT_ONCE
+    images = IMAGES_AT_ONCE_ON_CPU if on_cpu() else IMAGES_AT_ONCE
     return max(1, min(images // size, most))
 
 

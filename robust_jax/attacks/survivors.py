@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
+from robust_jax.core.platform import on_cpu
+
 LEAST = 8
 CPU_ROWS = 32
 """Examples at once on each CPU device, beyond which activations leave its cache (on two cores, gradients of a ResNet-20
@@ -40,7 +42,7 @@ def parts_of(predictor: PyTree, problem: PyTree, carry: PyTree) -> list[Int[np.n
     """
     images = problem.images
     num_rows = len(images)
-    if jax.default_backend() != "cpu" or not can_select(predictor, problem, carry):
+    if not on_cpu(problem) or not can_select(predictor, problem, carry):
         return [np.arange(num_rows)]
     num_devices = images.sharding.num_devices
     num_parts = -(-num_rows // (CPU_ROWS * num_devices))

@@ -23,6 +23,7 @@ import numpy as np
 from robust_jax.commands.corrupt_inputs import Decoded, Inputs, Item, reason
 from robust_jax.commands.corrupt_outputs import Outputs
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.core.platform import on_cpu
 from robust_jax.types import Corruption, PRNGKey
 
 # Pixels of a batch: on a CPU enough to make the cost of a call small, on an accelerator enough to fill it.
@@ -81,7 +82,7 @@ def corrupt_all(
 
 def batch_size(shape: tuple[int, int, int]) -> int:
     """How many images of a size are corrupted together, a power of two; by the size alone."""
-    pixels = CPU_PIXELS if jax.default_backend() == "cpu" else ACCELERATOR_PIXELS
+    pixels = CPU_PIXELS if on_cpu() else ACCELERATOR_PIXELS
     return 1 << min(MAX_BATCH, max(1, pixels // (shape[0] * shape[1]))).bit_length() - 1
 
 

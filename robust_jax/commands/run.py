@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -14,9 +15,10 @@ from robust_jax.commands import workdir as folders
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.options import Run
 from robust_jax.commands.overrides import override_experiment
+from robust_jax.commands.sources import source_variables, train_source, with_sources
 from robust_jax.core.keys import RunKeys
 from robust_jax.core.mesh import data_mesh
-from robust_jax.train import Experiment, Preempted, TrainedEnsemble, fit_predictor
+from robust_jax.train import Experiment, FromRun, Preempted, TrainedEnsemble, Variables, fit_predictor
 from robust_jax.types import Row
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -25,15 +27,24 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 def run(options: Run, overrides: list[str], *, command: str) -> int:
     """Does every chosen run and prints the table; returns the exit status."""
     file = load_experiment_file(options.file)
-    runs = {
+    chosen = file.runs(options.scale, options.only)
+    every = {
         name: override_experiment(options, experiment, overrides, prog=f"robust-jax run {options.file}")
-        for name, experiment in file.runs(options.scale, options.only).items()
+        for name, experiment in with_sources(file.runs(options.scale), chosen).items()
     }
     folder = Path(options.workdir or Path("runs") / file.slug / options.scale)
     console = Console()
-    rows = {}
-    for name, experiment in runs.items():
-        rows[name] = run_experiment(name, experiment, folder / name, command=command, console=console)
+    rows, runs = {}, {name: every[name] for name in chosen}
+    for name, experiment in every.items():
+        initial = None
+        if isinstance(experiment.initial, FromRun):
+            source = experiment.initial.name
+            initial = source_variables(every[source], folder / source, experiment)
+        if name in chosen:
+            settings = {"command": command, "initial": initial, "console": console}
+            rows[name] = run_experiment(name, experiment, folder / name, **settings)
+        else:
+            train_source(name, experiment, folder / name, command=command, initial=initial, console=console)
     if jax.process_index() == 0:
         trees = {name: config.to_tree(experiment) for name, experiment in runs.items()}
         report.write_comparison(folder / folders.COMPARISON, rows, configs=trees)
@@ -48,7 +59,13 @@ def run(options: Run, overrides: list[str], *, command: str) -> int:
 
 
 def run_experiment(
-    name: str, experiment: Experiment, workdir: Path, *, command: str = "", console: Console | None = None
+    name: str,
+    experiment: Experiment,
+    workdir: Path,
+    *,
+    command: str = "",
+    initial: Sequence[Variables] | None = None,
+    console: Console | None = None,
 ) -> list[Row]:
     """Trains, evaluates and reports one run in its work folder; what is finished there is not done again.
 
@@ -57,6 +74,7 @@ def run_experiment(
         experiment: what to do.
         workdir: its folder; see :mod:`robust_jax.commands.workdir`.
         command: how to do it again, for the report.
+        initial: variables that each member starts from, where another run gives them.
         console: where progress is shown; None shows none.
 
     Returns:
@@ -74,7 +92,7 @@ def run_experiment(
         return report.read_rows(results)
     _say(console, f"{name}: {type(experiment.model).__name__} on {experiment.data.name}")
     try:
-        trained = fit_predictor(experiment, workdir, console=console)
+        trained = fit_predictor(experiment, workdir, initial=initial, console=console)
     except Preempted as stop:
         _say(console, f"{name}: stopped and saved at step {stop.step}; the same command goes on.")
         raise

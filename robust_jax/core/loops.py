@@ -10,6 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from robust_jax.core.mesh import split_over_devices
+from robust_jax.core.platform import on_cpu
+
+MAX_UNROLLED = 20
+"""Most steps of a traced loop that are unrolled on a CPU."""
 
 
 def scan_steps(
@@ -20,7 +24,7 @@ def scan_steps(
     On a CPU the steps are unrolled, because gradients of convolutions inside XLA's loops run several times slower
     there; on an accelerator they are one loop, which compiles once.
     """
-    if jax.default_backend() != "cpu":
+    if not on_cpu(carry, items):
         return jax.lax.scan(body, carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *items))
     outs = []
     for item in items:
@@ -32,9 +36,10 @@ def scan_steps(
 def iterate(step: Callable[..., PyTree], static: Hashable, steps: range, carry: PyTree, *operands: PyTree) -> PyTree:
     """Runs ``carry = step(static, i, carry, *operands)`` for every i of a range.
 
-    On a CPU one compiled step is dispatched after the other: as in :func:`scan_steps`, gradients of convolutions are
-    several times slower inside XLA's loops (measured on a ResNet-20: ten steps in 2.0 s, in a loop 7.8 s), and loops
-    of a hundred steps are too long to unroll. Elsewhere, and inside ``jit`` or ``vmap``, it is one loop.
+    On an accelerator the steps are one loop. On a CPU, gradients of convolutions inside XLA's loops may run several
+    times slower than outside (see :mod:`robust_jax.models.convolution`, whose do not; those of other people's networks
+    do). So outside of ``jit`` one compiled step is dispatched after the other, and inside of it up to
+    ``MAX_UNROLLED`` steps are unrolled; more are one loop, since unrolled chunks would be inside it too.
 
     Args:
         step: a function of a module, not a closure, so that it compiles once.
@@ -44,7 +49,7 @@ def iterate(step: Callable[..., PyTree], static: Hashable, steps: range, carry: 
         operands: what all steps read.
     """
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((carry, operands)))
-    if traced or jax.default_backend() != "cpu":
+    if not on_cpu(carry, operands) or (traced and len(steps) > MAX_UNROLLED):
         return _loop(step, static, len(steps), jnp.int32(steps.start), carry, operands)
     for i in steps:
         carry = _dispatch(step, static, jnp.int32(i), carry, operands)
@@ -83,7 +88,7 @@ def row_by_row(function: Callable[..., Array], given: PyTree, rows: PyTree, **se
         rows: a tree of arrays with equal leading axes.
         settings: what else it takes, part of the program.
     """
-    together = jax.default_backend() != "cpu"
+    together = not on_cpu(given, rows)
     return (_map_together if together else _row_by_row)(function, tuple(settings.items()), given, rows)
 
 
@@ -128,7 +133,7 @@ def one_by_one(function: Callable[..., Array], *, smooth: Callable[..., Array] |
         smooth: one of equal values, whose derivative is taken, and which accelerators compute; by default the same.
     """
     smooth = function if smooth is None else smooth
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return smooth
 
     looped = _looped(function)

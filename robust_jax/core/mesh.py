@@ -11,6 +11,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
+from robust_jax.core.platform import on_cpu
+
 DATA_AXIS = "data"
 
 
@@ -85,7 +87,7 @@ def on_one_cpu(tree: PyTree) -> PyTree:
     Virtual devices share the threads of one CPU. Programs that sum over devices several times may wait for each other
     for ever there.
     """
-    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+    if not on_cpu(tree) or jax.process_count() > 1:
         return tree
     return jax.device_put(tree, jax.local_devices()[0])
 

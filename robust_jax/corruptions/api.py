@@ -10,6 +10,7 @@ import jax
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice
+from robust_jax.core.platform import on_cpu
 from robust_jax.corruptions import c_bar, imagenet_c
 from robust_jax.corruptions.base import BenchmarkCorruption, Severity, check_image, check_severity
 from robust_jax.types import Image, Images, PRNGKey, PRNGKeys
@@ -127,6 +128,6 @@ def _corrupt(corruption: BenchmarkCorruption, key: PRNGKey, image: Image, severi
 
 @partial(jax.jit, static_argnums=0)
 def _corrupt_batch(corruption: BenchmarkCorruption, keys: PRNGKeys, images: Images, severity: Array) -> Images:
-    if corruption.by_image and jax.default_backend() == "cpu" and min(images.shape[1:3]) >= LARGE:
+    if corruption.by_image and on_cpu(images) and min(images.shape[1:3]) >= LARGE:
         return jax.lax.map(lambda pair: corruption(*pair, severity), (keys, images))
     return jax.vmap(corruption, (0, 0, None))(keys, images, severity)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from robust_jax.core.platform import on_cpu
 from robust_jax.models.film_ensemble import FilmEnsemble
 from robust_jax.models.interception import intercepted
 from robust_jax.types import Forward, Images, Interceptor, Output, PRNGKey
@@ -36,7 +37,7 @@ def init(model: nn.Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> t
     Raises:
         ValueError: if the network cannot take images of this shape.
     """
-    quickly = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
+    quickly = on_cpu(key) and not isinstance(key, jax.core.Tracer)
     return (_init_compiled_quickly if quickly else _init)(model, key, image_shape)
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from robust_jax.core.checks import check_choice
+from robust_jax.models.convolution import convolve
 from robust_jax.models.layers import Dtype, Norm, conv, he_normal, norm, zeros
 from robust_jax.types import Images, Output
 
@@ -57,6 +58,7 @@ class DnCNN(nn.Module):
             padding=((1, 1), (1, 1)),
             dtype=self.dtype,
             kernel_init=he_normal,
+            conv_general_dilated=convolve,
             name="conv1",
         )
         x = nn.relu(first(images.astype(self.dtype)))

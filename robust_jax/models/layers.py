@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice, check_fraction, check_positive
+from robust_jax.models.convolution import convolve
 from robust_jax.types import Images
 
 Dtype = Literal["float32", "bfloat16"]
@@ -101,6 +102,7 @@ def conv(
         use_bias=False,
         dtype=dtype,
         kernel_init=kernel_init,
+        conv_general_dilated=convolve,
         name=name,
     )
 

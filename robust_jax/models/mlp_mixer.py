@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice
+from robust_jax.models.convolution import convolve
 from robust_jax.models.layers import Dtype, check_common, normalise
 from robust_jax.types import Images, Output
 
@@ -74,7 +75,16 @@ class MlpMixer(nn.Module):
         if height % patch or breadth % patch:
             raise ValueError(f"Expected images that divide into {patch}×{patch} patches, got {height}×{breadth}.")
         width = self.width or size.width
-        x = nn.Conv(width, (patch, patch), strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(x)
+        embed = nn.Conv(
+            width,
+            (patch, patch),
+            strides=patch,
+            padding="VALID",
+            dtype=self.dtype,
+            conv_general_dilated=convolve,
+            name="embedding",
+        )
+        x = embed(x)
         x = x.reshape(x.shape[0], -1, width)
         token_width, channel_width = self.token_width or size.token_width, self.channel_width or size.channel_width
         for i in range(self.depth or size.depth):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice, check_fraction
+from robust_jax.models.convolution import convolve
 from robust_jax.models.layers import Dropout, normalise
 from robust_jax.types import Images, Output
 
@@ -89,7 +90,16 @@ class ViT(nn.Module):
         patch = self.patch_size
         if height % patch or breadth % patch:
             raise ValueError(f"Expected images that divide into {patch}×{patch} patches, got {height}×{breadth}.")
-        x = nn.Conv(width, (patch, patch), strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(x)
+        embed = nn.Conv(
+            width,
+            (patch, patch),
+            strides=patch,
+            padding="VALID",
+            dtype=self.dtype,
+            conv_general_dilated=convolve,
+            name="embedding",
+        )
+        x = embed(x)
         x = x.reshape(x.shape[0], -1, width)
         if self.pooling == "cls":
             token = self.param("cls", nn.initializers.zeros, (1, 1, width))

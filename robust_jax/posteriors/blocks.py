@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import nearest
+from robust_jax.core.platform import on_cpu
 from robust_jax.models import LinearLayer, apply_network, apply_tapped, linear_layers
 from robust_jax.types import Image, Images
 
@@ -282,7 +283,7 @@ def chunk_size(blocks: tuple[Block, ...], num_sums: int, batch_size: int, byte_b
             f"Expected a byte_budget that holds the derivatives of one example, about {needed:,} bytes, got "
             f"byte_budget={byte_budget:,}."
         )
-    at_once = min(byte_budget, CPU_BYTES) if jax.default_backend() == "cpu" else byte_budget
+    at_once = min(byte_budget, CPU_BYTES) if on_cpu() else byte_budget
     num_parts = _up(batch_size, max(at_once // needed, 1) * num_devices)
     return min(_up(_up(batch_size, num_parts), num_devices) * num_devices, batch_size)
 

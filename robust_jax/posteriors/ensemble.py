@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice
+from robust_jax.core.platform import on_cpu
 from robust_jax.core.predictor import as_predictor
 from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.types import Images, LogitsFn, PRNGKey
@@ -133,5 +134,5 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
 
 def _map_members(member_map: MemberMap, members: Partial, images: Images) -> Float[Array, "members b k"]:
     run = lambda member: member(images)  # noqa: E731
-    together = member_map == "vmap" or (member_map == "auto" and jax.default_backend() != "cpu")
+    together = member_map == "vmap" or (member_map == "auto" and not on_cpu(members, images))
     return jax.vmap(run)(members) if together else jax.lax.map(run, members)

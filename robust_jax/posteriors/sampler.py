@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.mesh import on_one_cpu, uncommitted
+from robust_jax.core.platform import on_cpu
 from robust_jax.models import predictor
 from robust_jax.posteriors.ensemble import Ensemble
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
@@ -196,5 +197,5 @@ def _run(keys: Any, sampler: Sampler, target: Target, params: PyTree) -> tuple[C
         return chain._replace(unit=None), jax.lax.map(target.prior.weights, chain.unit)
 
     # Convolutions with a batch of kernels are many times slower on a CPU than one after the other.
-    together = jax.default_backend() != "cpu"
+    together = not on_cpu(keys)
     return jax.vmap(one)(keys) if together else jax.lax.map(one, keys)

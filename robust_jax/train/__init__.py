@@ -12,7 +12,7 @@ from robust_jax.train.predictive import TrainedEnsemble, fit_predictor, member_e
 from robust_jax.train.preemption import Preempted
 from robust_jax.train.schedules import Constant, Cosine, WarmRestarts
 from robust_jax.train.stage import Stage, Stream
-from robust_jax.train.state import TrainState
+from robust_jax.train.state import TrainState, Variables
 from robust_jax.train.step import make_train_step
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "TrainState",
     "Trained",
     "TrainedEnsemble",
+    "Variables",
     "WarmRestarts",
     "WeightPerturbed",
     "fit",

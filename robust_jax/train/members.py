@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from robust_jax import models
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.mesh import DATA_AXIS, batched, replicate, replicated
+from robust_jax.core.platform import compiled_for, on_cpu, platform_of
 from robust_jax.objectives import mean_loss
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.state import TrainState
@@ -74,7 +75,7 @@ def make_members(
     """
     sizes = {"steps_per_epoch": steps_per_epoch, "num_classes": num_classes}
     keys = [jax.random.key(experiment.seed) for experiment in experiments]
-    if len(keys) == 1 or (member_map == "map" and jax.default_backend() == "cpu"):
+    if len(keys) == 1 or (member_map == "map" and on_cpu(mesh)):
         step = make_train_step(experiments[0], optimiser, fetch, mesh, **sizes)
         return _Dispatched(step, [replicate(key, mesh) for key in keys], waits=mesh.size > 1)
     step = make_single_step(experiments[0], optimiser, fetch, **sizes)
@@ -185,7 +186,7 @@ def _in_loop(train_step, keys, resident, states, item):
 
 def _on_device(train_step, keys, resident, states, item):
     """The members of one device."""
-    if jax.default_backend() != "cpu":
+    if not on_cpu(keys):
         return _together(train_step, keys, resident, states, item)
     done = [
         train_step(keys[i], resident, *jax.tree.map(lambda leaf, i=i: leaf[i], (states, item)))
@@ -212,7 +213,7 @@ class Needs:
         if member_map == "vmap":
             return num_members * (self.state + self.gradient + activations)
         here = -(-num_members // num_devices)
-        at_once = 1 if jax.default_backend() == "cpu" else here
+        at_once = 1 if on_cpu() else here
         return here * self.state + at_once * (self.gradient + self.activations)
 
 
@@ -289,7 +290,8 @@ def choose_member_map(
         )
     need = needs(experiment, state, image_shape, num_classes)
     limit = _limit(experiment, mesh)
-    estimates = {name: need.of(name, num_members, mesh.size) for name in ("turn", "map", "vmap", "devices")}
+    with compiled_for(platform_of(mesh)):
+        estimates = {name: need.of(name, num_members, mesh.size) for name in ("turn", "map", "vmap", "devices")}
     text = ", ".join(f"{name} {_in_gigabytes(size)}" for name, size in estimates.items())
     logger.info("Estimated memory of %d members on each device: %s.", num_members, text)
     if asked != "auto":
@@ -299,15 +301,15 @@ def choose_member_map(
                 f"members={num_members}; estimates: {text}."
             )
         return asked
-    preferred = _preferred(num_members, models.num_parameters(state.params), mesh.size)
+    preferred = _preferred(num_members, models.num_parameters(state.params), mesh)
     return next((name for name in preferred if limit is None or estimates[name] <= limit), "turn")
 
 
-def _preferred(num_members: int, num_parameters: int, num_devices: int) -> list[str]:
+def _preferred(num_members: int, num_parameters: int, mesh: Mesh) -> list[str]:
     """Fastest first."""
-    if jax.default_backend() == "cpu":
+    if on_cpu(mesh):
         return ["map"]
-    divided = ["devices"] if num_devices > 1 and num_members % num_devices == 0 else []
+    divided = ["devices"] if mesh.size > 1 and num_members % mesh.size == 0 else []
     return [*divided, *(["vmap"] if num_parameters <= SMALL else []), "map"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from robust_jax.core.keys import RunKeys
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.loop import Trained, fit_members, restore
+from robust_jax.train.state import Variables
 from robust_jax.types import Evaluation
 
 
@@ -52,7 +53,11 @@ def member_experiments(experiment: Experiment) -> list[Experiment]:
 
 
 def fit_predictor(
-    experiment: Experiment, workdir: Path | None = None, *, console: Console | None = None
+    experiment: Experiment,
+    workdir: Path | None = None,
+    *,
+    initial: Sequence[Variables] | None = None,
+    console: Console | None = None,
 ) -> TrainedEnsemble:
     """Trains every member, together or in turn as ``execution.member_map`` says, and fits the posterior.
 
@@ -60,13 +65,14 @@ def fit_predictor(
         experiment: what to train.
         workdir: where the network goes, or where there are several each in ``member_I``; see
             :func:`~robust_jax.train.fit`.
+        initial: variables that each member starts from, in place of ``experiment.initial``.
         console: where progress is shown; None shows none.
 
     Raises:
         ValueError: if the posterior is fitted to held-out examples and the data hold none out.
         As :func:`~robust_jax.train.fit` and the posterior do.
     """
-    return _predictor(experiment, workdir, partial(fit_members, console=console))
+    return _predictor(experiment, workdir, partial(fit_members, initial=initial, console=console))
 
 
 def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:

@@ -109,9 +109,9 @@ def test_every_public_component_is_listed():
 
 
 @every_transform
-def test_products_have_full_precision_on_every_device(transform, severity, monkeypatch):
+def test_products_have_full_precision_on_every_device(transform, severity):
     run = lambda keys, x: jax.vmap(lambda key, image: transform(key, image, *severity))(keys, x)  # noqa: E731
-    assert product_precisions(monkeypatch, run, keys([1, 2]), images(2)) <= {"HIGHEST"}
+    assert product_precisions(run, keys([1, 2]), images(2)) <= {"HIGHEST"}
 
 
 @every_transform

@@ -52,7 +52,7 @@ def test_published_parameter_counts(model, side, count):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_products_have_full_precision_on_every_device(name, monkeypatch):
+def test_products_have_full_precision_on_every_device(name):
     """Forward and backward, in training and not, unless JAX is told otherwise."""
     params, state = variables_of(name)
     forward = models.forward_fn(TINY[name], state)
@@ -62,9 +62,9 @@ def test_products_have_full_precision_on_every_device(name, monkeypatch):
         return jnp.sum(trained) + jnp.sum(models.predictor(TINY[name], {"params": params, **state})(images))
 
     run = jax.grad(loss, (0, 1))
-    assert product_precisions(monkeypatch, run, params, images(), KEY) == {"HIGHEST"}
+    assert product_precisions(run, params, images(), KEY) == {"HIGHEST"}
     with jax.default_matmul_precision("tensorfloat32"):
-        assert "HIGH" in product_precisions(monkeypatch, run, params, images(), KEY)
+        assert "HIGH" in product_precisions(run, params, images(), KEY)
 
 
 @pytest.mark.parametrize("name", TINY)

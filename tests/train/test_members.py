@@ -10,6 +10,7 @@ import pytest
 
 from robust_jax import augmentations, data, models, train
 from robust_jax.core.mesh import data_mesh
+from robust_jax.core.platform import compiled_for
 from robust_jax.train import loop
 from robust_jax.train.experiment import MEMBER_MAPS
 from robust_jax.train.loop import CHECKPOINTS
@@ -78,10 +79,10 @@ def test_how_they_are_fed_changes_nothing(alone):
     assert_close(members_of(mapped("vmap", resident="no")), alone)
 
 
-def test_map_is_one_loop_where_it_is_no_cpu(monkeypatch, alone):
+def test_map_is_one_loop_where_it_is_no_cpu(alone):
     """The program of an accelerator, which a CPU runs as well."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert_close(members_of(mapped("map")), alone)
+    with compiled_for("gpu"):
+        assert_close(members_of(mapped("map")), alone)
 
 
 @pytest.mark.parametrize("member_map", ["auto", "devices"])
@@ -170,7 +171,7 @@ def test_memory_is_estimated_and_refused(state):
         train.fit_predictor(mapped("vmap", member_memory=tight))
 
 
-def test_auto_is_a_rule(monkeypatch, state, caplog):
+def test_auto_is_a_rule(state, caplog):
     need = needs(EXPERIMENT, state, (8, 8, 1), 10)
 
     def chosen(num_members, **execution):
@@ -182,10 +183,10 @@ def test_auto_is_a_rule(monkeypatch, state, caplog):
     assert "Estimated memory of 2 members on each device: turn" in caplog.text
     assert chosen(1) == "turn"
     assert chosen(2, member_memory=1e-9) == "turn"
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert chosen(2) == "devices"
-    assert chosen(3) == "vmap"
-    assert chosen(3, member_memory=need.of("map", 3, 2) / 1e9) == "map"
+    with compiled_for("gpu"):
+        assert chosen(2) == "devices"
+        assert chosen(3) == "vmap"
+        assert chosen(3, member_memory=need.of("map", 3, 2) / 1e9) == "map"
 
 
 def test_bad_input():
