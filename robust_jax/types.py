@@ -116,7 +116,10 @@ It returns ``layer.call(*args, **kwargs)`` to leave a layer alone, and is differ
 
 
 class Forward(Protocol):
-    """A network as a pure function of its parameters; the running state that it reads is closed over."""
+    """A network as a pure function of its parameters.
+
+    The running state that it reads is closed over, or ``state`` in its place: the state that an earlier pass returned.
+    """
 
     def __call__(
         self,
@@ -126,6 +129,7 @@ class Forward(Protocol):
         key: PRNGKey | None = None,
         train: bool = True,
         interceptors: Sequence[Interceptor] = (),
+        state: PyTree | None = None,
     ) -> tuple[Output, PyTree]: ...
 
 

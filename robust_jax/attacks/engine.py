@@ -21,8 +21,9 @@ from robust_jax.core.loops import iterate
 from robust_jax.core.predictor import as_predictor
 from robust_jax.types import Images, PRNGKeys
 
-LossFn = Callable[[Images], Float[Array, "b"] | tuple[Float[Array, "b"], PyTree]]
-"""Images to a loss per example, or to that and an auxiliary value, such as the logits."""
+LossFn = Callable[..., Float[Array, "b"] | tuple[Float[Array, "b"], PyTree]]
+"""Images to a loss per example, or to that and an auxiliary value, such as the logits; or images and state to a loss
+per example and the next state."""
 
 REACH = 2.5
 """Sum of the step sizes over eps by default, enough to cross the ball and turn (Madry et al., arXiv 1706.06083)."""
@@ -32,7 +33,8 @@ class Maximum(NamedTuple):
     """The maximiser that was found, and the loss function's values there.
 
     ``zero_gradient`` says that a gradient was zero throughout at some step, ``nan_gradient`` that one had an entry that
-    was NaN or infinite; such entries count as zero.
+    was NaN or infinite; such entries count as zero. ``state`` is the one that the loss function returned at the last
+    step, None without one.
     """
 
     images: Images
@@ -40,6 +42,7 @@ class Maximum(NamedTuple):
     aux: PyTree
     zero_gradient: Bool[Array, "b"]
     nan_gradient: Bool[Array, "b"]
+    state: PyTree
 
 
 class Point(NamedTuple):
@@ -104,6 +107,7 @@ def maximise(
     nesterov: bool = False,
     optimiser: optax.GradientTransformation | None = None,
     keep: Literal["last", "best"] = "last",
+    state: PyTree = None,
 ) -> Maximum:
     r"""Maximise a loss over perturbations of each image by projected gradient ascent.
 
@@ -131,6 +135,8 @@ def maximise(
         nesterov: evaluate gradients at the point ahead along the momentum.
         optimiser: optimiser of gradient descent, such as ``optax.adam``, in place of steepest steps.
         keep: return the last iterate, or the one of highest loss.
+        state: what every step passes to the next, such as running averages of batch norm. With it, ``loss_fn`` takes
+            images and state, and returns a loss ``[b]`` and the next state.
 
     Returns:
         The images, the loss and auxiliary value at them, and what was wrong with gradients.
@@ -150,11 +156,11 @@ def maximise(
         if isinstance(value, int | float):
             (check_non_negative if name == "eps" else check_positive)(name, value)
     threat, size = as_threat(threat), len(images)
-    function = Partial(_with_aux, jax.lax.stop_gradient(as_predictor(loss_fn)))
+    function = Partial(_evaluate, jax.lax.stop_gradient(as_predictor(loss_fn)))
     images = jnp.asarray(images, jnp.promote_types(images.dtype, jnp.float32))
-    images, eps = jax.lax.stop_gradient((images, jnp.asarray(eps, images.dtype)))
+    images, eps, state = jax.lax.stop_gradient((images, jnp.asarray(eps, images.dtype), state))
     eps = jnp.broadcast_to(eps, (size,))
-    loss, aux = jax.eval_shape(function, images)
+    loss, aux, _ = jax.eval_shape(function, images, state)
     if loss.shape != (size,):
         raise ValueError(f"Expected a loss of shape [{size}], one for each image, got shape {loss.shape}.")
     relative = REACH / steps if relative_step is None else relative_step
@@ -172,10 +178,10 @@ def maximise(
         aux = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)
         best = (images, jnp.full(size, jnp.nan, loss.dtype), aux)
     none = jnp.zeros(size, bool)
-    carry = (ascent.begin(delta), best, none, none)
+    carry = (ascent.begin(delta), best, none, none, state)
     operands = (function, images, eps, length.reshape(-1, 1, 1, 1))
-    point, best, zero, nan = iterate(_step, ascent, range(steps), carry, *operands)
-    return Maximum(*_final(function, images + point.delta, best), zero, nan)
+    point, best, zero, nan, state = iterate(_step, ascent, range(steps), carry, *operands)
+    return Maximum(*_final(function, images + point.delta, best, state), zero, nan, jax.lax.stop_gradient(state))
 
 
 def _step(
@@ -188,25 +194,25 @@ def _step(
     length: Float[Array, "b 1 1 1"],
 ) -> PyTree:
     del i
-    point, best, zero, nan = carry
+    point, best, zero, nan, state = carry
     delta = ascent.ahead(point, length)
 
-    def total(delta: Images) -> tuple[Float[Array, ""], tuple[Float[Array, "b"], PyTree]]:
-        loss, aux = function(images + delta)
-        return jnp.sum(loss), (loss, aux)
+    def total(delta: Images) -> tuple[Float[Array, ""], tuple[Float[Array, "b"], PyTree, PyTree]]:
+        loss, aux, after = function(images + delta, state)
+        return jnp.sum(loss), (loss, aux, after)
 
-    gradient, (loss, aux) = jax.grad(total, has_aux=True)(delta)
+    gradient, (loss, aux, state) = jax.grad(total, has_aux=True)(delta)
     gradient, not_finite = finite_gradient(gradient)
     # With Nesterov's momentum the loss is not of the iterate.
     if best is not None and not ascent.nesterov:
         best = _better(best, (images + delta, loss, aux))
     moved = ascent.move(point, gradient, length, images, eps)
-    return moved, best, zero | zero_throughout(gradient), nan | not_finite
+    return moved, best, zero | zero_throughout(gradient), nan | not_finite, state
 
 
 @jax.jit
-def _final(function: Partial, images: Images, best: PyTree) -> tuple[Images, Float[Array, "b"], PyTree]:
-    last = (images, *function(images))
+def _final(function: Partial, images: Images, best: PyTree, state: PyTree) -> tuple[Images, Float[Array, "b"], PyTree]:
+    last = (images, *function(images, state)[:2])
     return jax.lax.stop_gradient(last if best is None else _better(best, last))
 
 
@@ -215,8 +221,12 @@ def _better(best: PyTree, found: PyTree) -> PyTree:
     return where_examples(better, found, best)
 
 
-def _with_aux(loss_fn: LossFn, images: Images) -> tuple[Float[Array, "b"], PyTree]:
-    """The loss in float32 at least, and the auxiliary value, () where there is none."""
-    returned = loss_fn(images)
-    loss, aux = returned if isinstance(returned, tuple) else (returned, ())
-    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32)), aux
+def _evaluate(loss_fn: LossFn, images: Images, state: PyTree) -> tuple[Float[Array, "b"], PyTree, PyTree]:
+    """The loss in float32 at least, the auxiliary value, () where there is none, and the next state."""
+    aux = ()
+    if state is not None:
+        loss, state = loss_fn(images, state)
+    else:
+        returned = loss_fn(images)
+        loss, aux = returned if isinstance(returned, tuple) else (returned, ())
+    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32)), aux, state

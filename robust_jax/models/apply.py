@@ -65,11 +65,11 @@ def apply_network(model: nn.Module, variables: Variables, images: Images, **sett
 
 
 def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
-    """Return ``forward(params, images, *, key, train, interceptors) -> (Output, new model state)``.
+    """Return ``forward(params, images, *, key, train, interceptors, state) -> (Output, new model state)``.
 
-    The function reads ``model_state``. In training, batch norms use the statistics of the batch and the new state holds
-    the updated running averages; models with dropout need a key. With ``train=False`` the network is deterministic and
-    the state does not change. Calls of layers pass through the interceptors, see
+    The function reads ``model_state``, or ``state`` in its place. In training, batch norms use the statistics of the
+    batch and the new state holds the updated running averages; models with dropout need a key. With ``train=False`` the
+    network is deterministic and the state does not change. Calls of layers pass through the interceptors, see
     :func:`~robust_jax.models.intercepted`.
 
     Raises:
@@ -83,11 +83,13 @@ def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
         key: PRNGKey | None = None,
         train: bool = True,
         interceptors: Sequence[Interceptor] = (),
+        state: Variables | None = None,
     ) -> tuple[Output, Variables]:
-        variables = {"params": params, **model_state}
+        state = model_state if state is None else state
+        variables = {"params": params, **state}
         if not train:
             with intercepted(interceptors):
-                return apply_network(model, variables, images, train=False), model_state
+                return apply_network(model, variables, images, train=False), state
         rngs = {} if key is None else {"dropout": key}
         try:
             with intercepted(interceptors):

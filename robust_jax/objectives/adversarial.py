@@ -6,12 +6,9 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.tree_util import Partial
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
-from robust_jax.core.checks import check_fraction
-from robust_jax.core.keys import example_keys
+from robust_jax.core.checks import check_choice, check_fraction
 from robust_jax.objectives.cross_entropy import (
     classification_metrics,
     cross_entropy,
@@ -19,6 +16,7 @@ from robust_jax.objectives.cross_entropy import (
     plain_loss,
     smooth_labels,
 )
+from robust_jax.objectives.inner import PASSES, STATISTICS, Passes, Statistics, perturb, train_passes, warm_up
 from robust_jax.types import Batch, Context, Forward, Loss, Objective, PRNGKey
 
 
@@ -28,12 +26,12 @@ class Adversarial(Objective):
 
     .. math:: (1 - w)\, L(f(x), y) + w\, L(f(x + \delta), y)
 
-    The attack sees the network as it is in evaluation, with running batch statistics; no gradient passes through it.
-    Clean and adversarial images then go through the network as one batch. With ``w = 1/2`` and
-    ``attacks.FGSM(eps=0.01)``, one step of 1 % of the range, the members are those of the paper's ensembles.
+    No gradient passes through the attack. With ``w = 1/2`` and ``attacks.FGSM(eps=0.01)``, one step of 1 % of the
+    range, the members are those of the paper's ensembles; ``w = 1`` is adversarial training (Madry et al., arXiv
+    1706.06083). Soft labels, as mixers make them, go with the gradient attacks that support them.
 
     Raises:
-        ValueError: if a number is out of range; when run, if labels are probabilities, as mixers make them.
+        ValueError: if a number is out of range or a name unknown; when run, if the attack does not support the labels.
 
     References:
         Goodfellow, Shlens & Szegedy (arXiv 1412.6572), section 6; Lakshminarayanan, Pritzel & Blundell (arXiv
@@ -45,37 +43,31 @@ class Adversarial(Objective):
     weight: float = 0.5
     """w: share of the adversarial images in the loss; 0 is plain cross-entropy."""
     label_smoothing: float = 0.0
-    """Share of probability spread evenly over the classes."""
+    """Share of probability spread evenly over the classes; the attack does not see it."""
+    statistics: Statistics = "running"
+    """Batch-norm statistics in the passes of the attack."""
+    passes: Passes = "joint"
+    """Passes of clean and adversarial images through the network in training: "joint" or "separate"."""
+    warm_up: float = 0.0
+    """Fraction of training over which the attack's radius grows from 0; 0 for a constant radius."""
 
     def __post_init__(self):
         check_fraction("weight", self.weight)
         check_fraction("label_smoothing", self.label_smoothing)
+        check_fraction("warm_up", self.warm_up)
+        check_choice("statistics", self.statistics, STATISTICS)
+        check_choice("passes", self.passes, PASSES)
 
     def __call__(
         self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
     ) -> Loss:
-        del context
-        if not jnp.issubdtype(batch.label.dtype, jnp.integer):
-            raise ValueError(
-                f"Expected classes to attack, got labels of type {batch.label.dtype}; train without mixers."
-            )
         attack_key, key = jax.random.split(key)
-
-        def logits_fn(params: PyTree, images: Array) -> Array:
-            return forward(params, images, train=False)[0].prediction
-
-        adversarial = self.attack(
-            example_keys(attack_key, batch.id),
-            Partial(logits_fn, jax.lax.stop_gradient(params)),
-            batch.image,
-            batch.label,
-        )
-        images = jnp.concatenate([batch.image, jax.lax.stop_gradient(adversarial)])
-        output, model_state = forward(params, images, key=key, train=True)
-        clean, moved = jnp.split(output.prediction, 2)
-        targets = smooth_labels(batch.label, clean.shape[-1], smoothing=self.label_smoothing)
-        losses = [cross_entropy(logits, targets) for logits in (clean, moved)]
-        metrics = classification_metrics(clean, targets, batch, output)
+        scale = warm_up(context.progress, self.warm_up)
+        perturbed = perturb(attack_key, forward, params, batch, self.attack, statistics=self.statistics, scale=scale)
+        clean, moved, model_state = train_passes(key, forward, params, batch.image, perturbed, self.passes)
+        targets = smooth_labels(batch.label, clean.prediction.shape[-1], smoothing=self.label_smoothing)
+        losses = [cross_entropy(output.prediction, targets) for output in (clean, moved)]
+        metrics = classification_metrics(clean.prediction, targets, batch, clean)
         metrics["cross_entropy"] = masked_mean(losses[0], batch.mask)
         metrics["adversarial_cross_entropy"] = masked_mean(losses[1], batch.mask)
         return plain_loss((1 - self.weight) * losses[0] + self.weight * losses[1], model_state, state, metrics)

@@ -113,8 +113,8 @@ def test_bad_values(problem):
     with pytest.raises(ValueError, match=r"weight in \[0, 1\]"):
         Adversarial(FGSM, weight=2.0)
     soft = batch._replace(label=jax.nn.one_hot(batch.label, 2))
-    with pytest.raises(ValueError, match="train without mixers"):
-        evaluate(Adversarial(FGSM), jax.random.key(0), linear_forward, params, soft)
+    with pytest.raises(ValueError, match="12 integer labels"):
+        evaluate(Adversarial(attacks.Square()), jax.random.key(0), linear_forward, params, soft)
     with pytest.raises(ValueError, match="least_variance > 0"):
         GaussianNll(least_variance=0.0)
     with pytest.raises(ValueError, match="means and as many variances"):

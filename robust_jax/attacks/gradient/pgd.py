@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.base import Attack, where_examples
-from robust_jax.attacks.engine import REACH, Point, ProjectedAscent
+from robust_jax.attacks.engine import REACH, LossFn, Maximum, Point, ProjectedAscent, maximise
 from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
@@ -20,7 +20,7 @@ from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
 from robust_jax.attacks.starts import Start, check_start, start_perturbations
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
-from robust_jax.types import Images
+from robust_jax.types import Images, PRNGKeys
 
 
 class PGDState(NamedTuple):
@@ -148,6 +148,51 @@ class PGD(Attack):
 
     def finished(self, problem: Problem, state: PGDState) -> Bool[Array, "b"] | None:
         return state.best[1] if self.early_stop else None
+
+    def maximise(
+        self,
+        keys: PRNGKeys,
+        loss_fn: LossFn,
+        images: Images,
+        *,
+        eps: float | Float[Array, ""] | Float[Array, "b"] | None = None,
+        state: PyTree = None,
+    ) -> Maximum:
+        """Maximise any other loss by the same steps, see :func:`~robust_jax.attacks.maximise`.
+
+        The field ``loss`` is not used, and ``keep="best"`` goes by the loss alone.
+
+        Args:
+            keys: one for each example.
+            loss_fn: images to a loss ``[b]``, or to that and an auxiliary value.
+            images: in [0, 1].
+            eps: in place of the attack's radius; may be traced.
+            state: what every step passes to the next.
+
+        Raises:
+            ValueError: with several restarts or draws, or ``early_stop``, which need logits and labels.
+        """
+        if self.restarts > 1 or self.num_draws > 1 or self.early_stop:
+            raise ValueError(
+                "Expected restarts=1, num_draws=1 and early_stop=False where a loss is given, got "
+                f"restarts={self.restarts}, num_draws={self.num_draws} and early_stop={self.early_stop}."
+            )
+        return maximise(
+            jax.vmap(jax.random.fold_in, (0, None))(keys, 0),
+            loss_fn,
+            images,
+            self.eps if eps is None else eps,
+            self.norm,
+            steps=self.steps,
+            step_size=self.step_size,
+            relative_step=self.relative_step or self.reach / self.steps,
+            start=self.start,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            optimiser=self.optimiser,
+            keep=self.keep,
+            state=state,
+        )
 
     def _start(self, problem: Problem, restart: Int[Array, ""]) -> Point:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, restart)
