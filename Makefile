@@ -1,20 +1,31 @@
 # Everything runs in .venv, made on first use. PYTHON chooses the interpreter it is made from.
 PYTHON ?= python3
-# Processes that share the tests, best one a core: each takes up to 3 GB and compiles one program after the other.
-WORKERS ?= 2
+# Processes that share the tests: one a core, as each compiles one program after the other, and one for each 3 GB of
+# memory, as much as each may take. Without /proc/meminfo, as on a Mac, two.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+FITTING := $(shell [ -r /proc/meminfo ] && awk '/^MemAvailable/ {n = int($$2 / 3e6)} END {print n ? n : 1}' /proc/meminfo || echo 2)
+WORKERS ?= $(shell echo $$(( $(CORES) < $(FITTING) ? $(CORES) : $(FITTING) )))
+# Limits the instructions of compiled programs (SSE4_2, AVX, AVX2, AVX512): how an older processor rounds.
+ISA ?=
+PYTEST = ROBUST_JAX_TEST_ISA=$(ISA) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 
-.PHONY: quickstart test lint format bench clean
+.PHONY: quickstart test test-long lint format bench clean
 
 quickstart: .venv/installed
 	$(BIN)/robust-jax run experiments/random_lp.py --scale smoke
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+# What takes long by nature: whole experiments, brute force, many shapes.
+test-long: .venv/installed-test
+	$(PYTEST) -m long
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: .venv/installed-test
 	$(BIN)/ruff check --fix .

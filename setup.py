@@ -22,7 +22,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["robust_jax", "robust_jax.*"]),
-    package_data={"robust_jax.augmentations": ["*.safetensors"]},
+    package_data={"robust_jax": ["py.typed"], "robust_jax.augmentations": ["*.safetensors"]},
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8",
@@ -51,7 +51,8 @@ setup(
         "colab": COLAB,
         # What benchmarks/corruptions.py compares with; imagecorruptions imports pkg_resources.
         "bench": ["imagecorruptions>=1.1.2", "opencv-python-headless>=4.6", "scikit-image>=0.24", "setuptools<81"],
-        "test": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9", "chex>=0.1.92", *COLAB],
+        # basedpyright is pyright with its Node.js in the wheel: the package pyright downloads one on its first run.
+        "test": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9", "basedpyright>=1.31", "chex>=0.1.92", *COLAB],
     },
     entry_points={"console_scripts": ["robust-jax = robust_jax.__main__:main"]},
 )

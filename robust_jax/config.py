@@ -17,7 +17,7 @@ import json
 import math
 import types
 import typing
-from typing import Any
+from typing import Any, Protocol
 
 from robust_jax.core.checks import nearest
 
@@ -25,12 +25,23 @@ PACKAGE = "robust_jax"
 ROOMS = ("attacks", "augmentations", "corruptions", "data", "models", "objectives", "posteriors", "suites", "train")
 TAG = "component"
 
+Tree = None | bool | int | float | str | list["Tree"] | dict[str, "Tree"]
+"""A component as JSON holds it."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be read, or an override that does not fit it."""
 
 
-def to_json(component: Any) -> str:
+@typing.runtime_checkable
+class Fingerprinted(Protocol):
+    """A component that holds arrays in memory, of which only a digest is saved."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def to_json(component: object) -> str:
     """A component as JSON text, indented; equal components give equal text.
 
     Raises:
@@ -56,7 +67,7 @@ def from_json(text: str, *, extra: tuple[type, ...] = ()) -> Any:
     return from_tree(tree, extra=extra)
 
 
-def to_tree(value: Any) -> Any:
+def to_tree(value: object) -> Tree:
     """As :func:`to_json`, as nested dicts, lists and literals."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -68,7 +79,7 @@ def to_tree(value: Any) -> Any:
     if isinstance(value, typing.Mapping):
         return {str(key): to_tree(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        if hasattr(value, "fingerprint"):
+        if isinstance(value, Fingerprinted):
             return {TAG: component_name(type(value)), "fingerprint": value.fingerprint}
         fields = {field.name: to_tree(getattr(value, field.name)) for field in component_fields(value)}
         return {TAG: component_name(type(value)), **fields}
@@ -96,14 +107,14 @@ def from_tree(tree: Any, *, extra: tuple[type, ...] = (), path: str = "config") 
             raise ConfigError(f"{path}: {tree[TAG]} has no field {name!r}.{nearest(name, fields)}")
     values = {name: from_tree(item, extra=extra, path=f"{path}.{name}") for name, item in values.items()}
     for name, value in values.items():
-        _check_type(f"{path}.{name}", value, hints.get(name, Any))
+        _check_type(f"{path}.{name}", value, hints.get(name, object))
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def diff(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+def diff(before: object, after: object) -> list[tuple[str, Tree, Tree]]:
     """The differences between two components (or their trees), as ``(path, before, after)``; absent is ``None``."""
     before, after = (value if isinstance(value, dict) else to_tree(value) for value in (before, after))
     left, right = _flatten(before), _flatten(after)
@@ -111,11 +122,12 @@ def diff(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
     return [(path, left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)]
 
 
-def component_fields(component: Any) -> list[dataclasses.Field]:
+def component_fields(component: object) -> list[dataclasses.Field]:
     """The fields that make up a component's configuration (a Linen module's own bookkeeping left out)."""
-    cls = component if isinstance(component, type) else type(component)
-    bookkeeping = ("parent", "name") if _is_linen(cls) else ()
-    return [field for field in dataclasses.fields(cls) if field.init and field.name not in bookkeeping]
+    if not dataclasses.is_dataclass(component):
+        raise TypeError(f"Expected a component, which is a dataclass, got {component!r}.")
+    bookkeeping = ("parent", "name") if _is_linen(component if isinstance(component, type) else type(component)) else ()
+    return [field for field in dataclasses.fields(component) if field.init and field.name not in bookkeeping]
 
 
 def component_name(cls: type) -> str:
@@ -126,7 +138,7 @@ def component_name(cls: type) -> str:
     return f"{rest.partition('.')[0]}.{cls.__qualname__}"
 
 
-def _find_component(name: Any, extra: tuple[type, ...], path: str) -> type:
+def _find_component(name: object, extra: tuple[type, ...], path: str) -> type:
     for cls in extra:
         if component_name(cls) == name:
             return cls
@@ -144,7 +156,7 @@ def _is_linen(cls: type) -> bool:
     return any(base.__module__.startswith("flax.linen") for base in cls.__mro__)
 
 
-def _flatten(tree: Any, path: str = "") -> dict[str, Any]:
+def _flatten(tree: Tree, path: str = "") -> dict[str, Tree]:
     if isinstance(tree, dict) and set(tree) != {"float"}:
         items = tree.items()
     elif isinstance(tree, list) and any(isinstance(item, dict | list) for item in tree):
@@ -157,13 +169,13 @@ def _flatten(tree: Any, path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_type(path: str, value: Any, hint: Any) -> None:
+def _check_type(path: str, value: object, hint: object) -> None:
     if not _fits(value, hint):
         expected = getattr(hint, "__name__", None) or str(hint)
         raise ConfigError(f"{path}: expected {expected}, got {value!r} of type {type(value).__name__}.")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: object, hint: object) -> bool:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in typing.get_args(hint))

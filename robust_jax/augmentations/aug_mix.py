@@ -87,7 +87,7 @@ def _values(level: Float[Array, ""], sign: Float[Array, ""], shape: tuple[int, .
     """What a magnitude in [0, 1] means to each of :data:`OPERATIONS`; most are whole numbers, as published."""
     height, width, _ = shape
     share = lambda side: sign * jnp.floor(level * side / 3) / side  # noqa: E731
-    values = dict.fromkeys(OPERATIONS, jnp.float32(0)) | dict.fromkeys(FACTORS, 1.8 * level + 0.1)
+    values: dict[str, Array] = dict.fromkeys(OPERATIONS, jnp.zeros(())) | dict.fromkeys(FACTORS, 1.8 * level + 0.1)
     values |= {
         "posterise": 4 - jnp.floor(4 * level),
         "rotate": sign * jnp.floor(30 * level),

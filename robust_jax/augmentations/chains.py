@@ -70,8 +70,8 @@ def _mix_drawn(
         return jax.lax.cond(used > 0, apply, lambda drawn, image: image, drawn, image), None
 
     def add_chain(mixed: Image, chain: tuple[Array, Array, PyTree]) -> tuple[Image, None]:
-        weight, *steps = chain
-        return mixed + weight * jax.lax.scan(step, image, tuple(steps))[0], None
+        weight, used, drawn = chain
+        return mixed + weight * jax.lax.scan(step, image, (used, drawn))[0], None
 
     mixed, _ = jax.lax.scan(add_chain, jnp.zeros_like(image), (weights, used, drawn))
     return (1 - mix) * image + mix * mixed

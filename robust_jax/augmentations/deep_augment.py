@@ -40,8 +40,8 @@ Maps = Float[Array, "*b h w c"]
 class Layer(NamedTuple):
     """A convolution of 3×3."""
 
-    kernel: Float[Array, "3 3 i o"]
-    bias: Float[Array, "o"]
+    kernel: Float[Array | np.ndarray, "3 3 i o"]
+    bias: Float[Array | np.ndarray, "o"]
 
 
 Network = tuple[Layer, ...]
@@ -149,13 +149,14 @@ def convolve(x: Maps, layer: Layer) -> Maps:
     """A convolution whose border pixels go on outwards."""
     height, width = x.shape[-3:-1]
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)], mode="edge")
+    kernel = jnp.asarray(layer.kernel)
     with jax.default_matmul_precision("float32"):
         if x.ndim == 4:
             layout = ("NHWC", "HWIO", "NHWC")
-            convolved = jax.lax.conv_general_dilated(padded, layer.kernel, (1, 1), "VALID", dimension_numbers=layout)
+            convolved = jax.lax.conv_general_dilated(padded, kernel, (1, 1), "VALID", dimension_numbers=layout)
         else:
             # Weights are the image's own, and would make a grouped convolution of a batch, which XLA computes slowly.
-            convolved = sum(padded[i : i + height, j : j + width] @ layer.kernel[i, j] for i, j in np.ndindex(3, 3))
+            convolved = sum(padded[i : i + height, j : j + width] @ kernel[i, j] for i, j in np.ndindex(3, 3))
     return convolved + jnp.expand_dims(layer.bias, tuple(range(x.ndim - 1)))
 
 
@@ -296,7 +297,7 @@ def _step(
     noisy = batch + sigma * random_normal(noise_key, batch.shape) if name == "denoiser" else batch
     error = lambda network: jnp.mean((translate(name, network, noisy) - batch) ** 2)  # noqa: E731
     updates, state = _optimiser(learning_rate, num_steps).update(jax.grad(error)(network), state)
-    return optax.apply_updates(network, updates), state
+    return jax.tree.map(jnp.add, network, updates), state
 
 
 def write(path: str | Path, networks: Mapping[str, Network]) -> None:
@@ -326,10 +327,10 @@ def read(path: str | Path) -> dict[str, Network]:
     for name, widths in WIDTHS.items():
         layers = []
         for i, (before, after) in enumerate(itertools.pairwise(widths)):
-            layer = Layer(*(arrays.get(f"{name}.{i}.{field}") for field in Layer._fields))
-            shapes = tuple(None if array is None else array.shape for array in layer)
-            if shapes != ((3, 3, before, after), (after,)):
+            fields = {field: arrays[key] for field in Layer._fields if (key := f"{name}.{i}.{field}") in arrays}
+            shapes = {field: array.shape for field, array in fields.items()}
+            if shapes != {"kernel": (3, 3, before, after), "bias": (after,)}:
                 raise ValueError(f"{path} does not hold layer {i} of the {name}: got shapes {shapes}.")
-            layers.append(layer)
+            layers.append(Layer(**fields))
         networks[name] = tuple(layers)
     return networks

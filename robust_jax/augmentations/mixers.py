@@ -85,8 +85,9 @@ class CutMix:
             return covered & (jax.random.uniform(chance_key) < self.probability)
 
         num = len(batch.id)
-        keys = [_keys(each, batch, self.per_example) for each in (place_key, chance_key)]
-        covered = jnp.broadcast_to(jax.vmap(cover)(*keys, share[: len(keys[0])]), (num, *shape[:2], 1))
+        places = _keys(place_key, batch, self.per_example)
+        chances = _keys(chance_key, batch, self.per_example)
+        covered = jnp.broadcast_to(jax.vmap(cover)(places, chances, share[: len(places)]), (num, *shape[:2], 1))
         partner = random_partners(partner_key, batch)
         images = jnp.where(covered, batch.image[partner], batch.image)
         kept = 1 - jnp.mean(covered, axis=(1, 2, 3))

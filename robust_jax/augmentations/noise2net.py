@@ -73,7 +73,7 @@ def random_block(key: PRNGKey, x: Maps, hidden: int) -> Maps:
     channels = x.shape[-1]
     parts = jax.nn.relu(_normalised(x @ random_normal(first_key, (channels, SCALES * hidden))))
     *convolved, last = jnp.split(parts, SCALES, axis=-1)
-    found, previous = [], 0
+    found, previous = [], jnp.zeros_like(last)
     for part, part_key in zip(convolved, keys, strict=True):
         previous = jax.nn.relu(_normalised(_random_convolution(part_key, previous + part)))
         found.append(previous)
@@ -90,7 +90,7 @@ def _random_convolution(key: PRNGKey, x: Maps) -> Maps:
     used = jnp.where(jax.random.bernoulli(size_key), centre, True)
     kernel = used[..., None, None] * random_normal(key, (3, 3, channels, channels))
     padded = jnp.pad(x, ((MAX_DILATION, MAX_DILATION), (MAX_DILATION, MAX_DILATION), (0, 0)))
-    total = 0
+    total = jnp.zeros_like(x)
     for i, j in np.ndindex(3, 3):
         corner = (MAX_DILATION + (i - 1) * dilation, MAX_DILATION + (j - 1) * dilation, 0)
         total = total + jax.lax.dynamic_slice(padded, corner, (height, width, channels)) @ kernel[i, j]

@@ -101,11 +101,11 @@ def _apply(
     settings = {"interpolation": policy.interpolation, "fill": policy.fill}
 
     def apply(numbers: Int[Array, "n"], values: Float[Array, "n"], image: Image) -> Image:
-        step = lambda image, operation: (operate(*operation, image, **settings), None)  # noqa: E731
+        step = lambda image, operation: (operate(operation[0], operation[1], image, **settings), None)  # noqa: E731
         return jax.lax.scan(step, quantise(image), (numbers, values))[0]
 
     def apply_to_levels(numbers: Int[Array, "n"], values: Float[Array, "n"], image: Image) -> Image:
-        step = lambda levels, operation: (operate_levels(*operation, levels, **settings), None)  # noqa: E731
+        step = lambda levels, drawn: (operate_levels(drawn[0], drawn[1], levels, **settings), None)  # noqa: E731
         return from_levels(jax.lax.scan(step, to_levels(image), (numbers, values))[0])
 
     return one_by_one(apply_to_levels, smooth=apply)(numbers, values, image)

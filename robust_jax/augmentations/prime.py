@@ -52,7 +52,7 @@ class RandomFilter:
         sigma = self.sigma * jax.random.uniform(sigma_key)
         centre = np.zeros((self.size, self.size), np.float32)
         centre[self.size // 2, self.size // 2] = 1
-        return centre + sigma * random_normal(weight_key, centre.shape)
+        return sigma * random_normal(weight_key, centre.shape) + centre
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,7 @@ def smooth_fields(
     """
     height, width, *_ = shape
     i, j = np.arange(1, greatest + 1)[:, None], np.arange(1, greatest + 1)[None]
-    energy = (i**2 + j**2 < (cut + 0.5) ** 2) / (i**2 + j**2)
+    energy = jnp.where(i**2 + j**2 < (cut + 0.5) ** 2, 1 / (i**2 + j**2), 0)
     variance = _fold(_fold(energy, height).T, width).T
     noise = random_normal(key, (num, *variance.shape)) * jnp.sqrt(variance)[None]
     rows, columns = _sines(height, variance.shape[0]), _sines(width, variance.shape[1])

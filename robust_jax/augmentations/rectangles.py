@@ -12,7 +12,9 @@ ATTEMPTS = 10
 """At a rectangle that fits into the image, as in torchvision."""
 
 
-def rectangle(shape: tuple[int, ...], top: Array, left: Array, height: Array, width: Array) -> Bool[Array, "h w 1"]:
+def rectangle(
+    shape: tuple[int, ...], top: Array, left: Array, height: Array | int, width: Array | int
+) -> Bool[Array, "h w 1"]:
     """True on the part of an image of ``shape`` that lies in a rectangle; all numbers may be traced."""
     rows, columns = jnp.arange(shape[0])[:, None, None], jnp.arange(shape[1])[None, :, None]
     return (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
@@ -44,7 +46,8 @@ def random_rectangle(
     first = jnp.argmax(fits)
     height, width = heights[first], widths[first]
     top, left = jnp.floor(down[first] * (shape[0] - height + 1)), jnp.floor(across[first] * (shape[1] - width + 1))
-    return *(number.astype(jnp.int32) for number in (top, left, height, width)), fits[first]
+    top, left, height, width = (number.astype(jnp.int32) for number in (top, left, height, width))
+    return top, left, height, width, fits[first]
 
 
 def check_share_and_ratio(*, area: tuple[float, float], ratio: tuple[float, float]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
@@ -28,8 +29,9 @@ def data_mesh(devices=None) -> Mesh:
 def mesh_of(array: Array) -> Mesh:
     """The data mesh whose devices an array is split over; of one device, for what lies on it alone."""
     sharding = array.sharding
-    if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == (DATA_AXIS,):
-        return sharding.mesh
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    if isinstance(mesh, Mesh) and mesh.axis_names == (DATA_AXIS,):
+        return mesh
     return data_mesh([min(sharding.device_set, key=lambda device: device.id)])
 
 
@@ -72,7 +74,7 @@ def split_beside(tree: PyTree, array: Array) -> PyTree:
 def _place_beside(tree: PyTree, array: Array, *, split: bool) -> PyTree:
     """As it is within ``jit``, and where other hosts hold parts."""
     leaves = [leaf for leaf in jax.tree.leaves((tree, array)) if isinstance(leaf, jax.Array)]
-    if any(isinstance(leaf, jax.core.Tracer) or not leaf.is_fully_addressable for leaf in leaves):
+    if any(isinstance(leaf, Tracer) or not leaf.is_fully_addressable for leaf in leaves):
         return tree
     if not isinstance(array.sharding, NamedSharding) or array.sharding.num_devices == 1:
         return tree
@@ -94,7 +96,7 @@ def on_one_cpu(tree: PyTree) -> PyTree:
 
 def uncommitted(tree: PyTree) -> PyTree:
     """By way of the host, values that go with others on any devices; as they are within ``jit``."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
         return tree
     return jax.tree.map(jnp.asarray, jax.device_get(tree))
 
@@ -122,7 +124,7 @@ def _place(tree: PyTree, sharding: NamedSharding) -> PyTree:
         return jax.device_put(tree, sharding)
 
     def place(leaf):
-        if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])

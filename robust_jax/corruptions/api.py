@@ -129,5 +129,5 @@ def _corrupt(corruption: BenchmarkCorruption, key: PRNGKey, image: Image, severi
 @partial(jax.jit, static_argnums=0)
 def _corrupt_batch(corruption: BenchmarkCorruption, keys: PRNGKeys, images: Images, severity: Array) -> Images:
     if corruption.by_image and on_cpu(images) and min(images.shape[1:3]) >= LARGE:
-        return jax.lax.map(lambda pair: corruption(*pair, severity), (keys, images))
+        return jax.lax.map(lambda one: corruption(one[0], one[1], severity), (keys, images))
     return jax.vmap(corruption, (0, 0, None))(keys, images, severity)

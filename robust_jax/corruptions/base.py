@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
 
 from robust_jax.core.checks import check_choice
 from robust_jax.images.quantise import quantise
@@ -22,6 +23,8 @@ VARIABLES = ("illumination", "weather", "optics", "motion", "sensor", "processin
 SEVERITIES = (1, 2, 3, 4, 5)
 
 Severity = float | Float[Array, ""]
+Table = TypeVar("Table")
+"""Constants of one preset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ class BenchmarkCorruption:
         """Whether quirks are repaired."""
         return self.compat == "clean"
 
-    def table(self, tables: Mapping[str, Sequence], image: Image) -> Sequence:
+    def table(self, tables: Mapping[str, Table], image: Image) -> Table:
         """Of tables by preset (imagenet224, cifar32, tiny64) the one in force for an image."""
         return preset_table(tables, self.preset, image.shape)
 
@@ -94,7 +97,7 @@ def resolve_preset(preset: str, shape: Sequence[int]) -> str:
     return "imagenet224" if tuple(shape[:2]) == (224, 224) else "scaled"
 
 
-def preset_table(tables: Mapping[str, Any], preset: str, shape: Sequence[int]) -> Any:
+def preset_table(tables: Mapping[str, Table], preset: str, shape: Sequence[int]) -> Table:
     """Of tables by preset (imagenet224, cifar32, tiny64) the one in force for images of shape [h, w, ...]."""
     preset = resolve_preset(preset, shape)
     return tables["imagenet224" if preset == "scaled" else preset]
@@ -105,19 +108,19 @@ def preset_scale(preset: str, shape: Sequence[int]) -> float:
     return min(shape[:2]) / 224 if resolve_preset(preset, shape) == "scaled" else 1.0
 
 
-def constants(table: Sequence, severity: Float[Array, ""]) -> Float[Array, "..."]:
+def constants(table: ArrayLike, severity: Float[Array, ""]) -> Float[Array, "..."]:
     """The row of a table of five, one per severity, interpolated linearly between severities; shape that of a row."""
-    table = jnp.asarray(np.asarray(table, np.float32))
+    rows = jnp.asarray(np.asarray(table, np.float32))
     low = jnp.clip(jnp.floor(severity).astype(jnp.int32), 1, 4)
     # From an integer severity the row itself, to the last bit.
     fraction = severity - low.astype(jnp.float32)
-    return table[low - 1] * (1 - fraction) + table[low] * fraction
+    return rows[low - 1] * (1 - fraction) + rows[low] * fraction
 
 
-def counts(table: Sequence, severity: Float[Array, ""]) -> Int[Array, "..."]:
+def counts(table: ArrayLike, severity: Float[Array, ""]) -> Int[Array, "..."]:
     """The row of a table of five that belongs to the nearest severity, as integers."""
-    table = jnp.asarray(np.asarray(table, np.int32))
-    return table[jnp.clip(jnp.round(severity).astype(jnp.int32), 1, 5) - 1]
+    rows = jnp.asarray(np.asarray(table, np.int32))
+    return rows[jnp.clip(jnp.round(severity).astype(jnp.int32), 1, 5) - 1]
 
 
 def blend(image: Image, damaged: Image, severity: Float[Array, ""]) -> Image:
@@ -134,7 +137,7 @@ def check_image(image: Image, name: str, min_size: int = 1) -> None:
     if min(image.shape[:2]) < min_size:
         height, width = image.shape[:2]
         raise ValueError(f"Expected an image of at least {min_size}x{min_size} for {name}, got {height}x{width}.")
-    if not isinstance(image, jax.core.Tracer):
+    if not isinstance(image, Tracer):
         values = np.asarray(image)
         low, high = float(values.min()), float(values.max())
         if not (low >= -1e-6 and high <= 1 + 1e-6):
@@ -143,5 +146,5 @@ def check_image(image: Image, name: str, min_size: int = 1) -> None:
 
 def check_severity(severity: Severity) -> None:
     """Raises ``ValueError`` unless ``severity`` is in [0, 5], where it is known."""
-    if not isinstance(severity, jax.core.Tracer) and not (np.min(severity) >= 0 and np.max(severity) <= 5):
+    if not isinstance(severity, Tracer) and not (np.min(severity) >= 0 and np.max(severity) <= 5):
         raise ValueError(f"Expected severity in [0, 5], got severity={severity!r}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,9 +21,9 @@ class Arrays:
         ValueError: if images are not uint8 or in [0, 1], not [n, h, w, c], hold NaN, or differ in number from labels.
     """
 
-    train: Any = None
+    train: Split | None = None
     """Images [n, h, w, c], uint8 or float in [0, 1], and labels int [n]."""
-    test: Any = None
+    test: Split | None = None
     """The same, for testing."""
     name: str = "arrays"
     """What rows call it."""
@@ -103,7 +102,7 @@ class Npz:
         return Arrays(**arrays, name=self.name, validation=self.validation).load(split)
 
 
-def _check_pair(split: Any, where: str) -> Split:
+def _check_pair(split: object, where: str) -> Split:
     if not isinstance(split, tuple | list) or len(split) != 2:
         raise TypeError(f"Expected (images, labels) in {where}, got {type(split).__name__}.")
     return check_arrays(*split, where=where)

@@ -43,7 +43,7 @@ def map_classes(
     elif _numbers(known) and not _numbers(names) and len(names) == len(known):
         index |= {name: i for i, name in enumerate(names)}
     wanted = [
-        renamed[OTHERS] if OTHERS in renamed and name not in index | renamed else renamed.get(name, name)
+        renamed[OTHERS] if OTHERS in renamed and name not in {*index, *renamed} else renamed.get(name, name)
         for name in names
     ]
     missing = [name for name in wanted if name is not None and name not in index]

@@ -182,8 +182,8 @@ class _MappedReader:
         return np.asarray(self.images[self.start + index]), int(self.labels[index])
 
     def many(self, indices: Sequence[int]) -> list[Example]:
-        indices = np.asarray(indices, np.int64)
-        return list(zip(self.images[self.start + indices], self.labels[indices].tolist(), strict=True))
+        rows = np.asarray(indices, np.int64)
+        return list(zip(self.images[self.start + rows], self.labels[rows].tolist(), strict=True))
 
     def __reduce__(self) -> tuple:
         return _reopen, (self.file, self.labels, self.start)

@@ -28,15 +28,15 @@ class Digits:
         check_split(split)
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+        pixels, labels = load_digits(return_X_y=True)
+        images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
         is_test = np.arange(len(images)) % 5 == 0
         source = Source(
             name=self.name,
             split=split,
-            class_names=tuple(str(name) for name in digits.target_names),
+            class_names=tuple(map(str, range(10))),
             image_shape=(8, 8, 1),
-            read=read_arrays(images, digits.target),
+            read=read_arrays(images, labels),
             ids=np.flatnonzero(is_test if split == "test" else ~is_test),
         )
         return source if split == "test" else hold_out(source, split, self.validation)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from robust_jax.core.checks import check_positive
-from robust_jax.data.source import Example, Read, ReadMany, Source
+from robust_jax.data.source import DataSet, Example, Read, ReadMany, Source
 
 REPETITION_SEED = 20211216
 
@@ -39,7 +38,7 @@ class LongTailed:
         ValueError: if the imbalance is below 1, ``most`` not positive, or a class would be empty.
     """
 
-    data: Any
+    data: DataSet
     """The data set."""
     imbalance: float = 100.0
     """How many times fewer examples the last class has than the first."""
@@ -81,7 +80,7 @@ class Oversampled:
     Examples of a class are repeated equally often, up to one. A copy has an id, and so an augmentation, of its own.
     """
 
-    data: Any
+    data: DataSet
     """The data set."""
 
     @property

@@ -26,8 +26,13 @@ RESIDENT_BYTES = 2**30
 class Feed(Protocol):
     """Batches for training. ``fetch`` is pure and runs inside the compiled step."""
 
-    resident: PyTree
-    steps_per_epoch: int
+    @property
+    def resident(self) -> PyTree:
+        """Arrays that stay on the devices between steps."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int: ...
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[PyTree]: ...
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from robust_jax.core.checks import check_positive
-from robust_jax.data.source import Example, Read, Source
+from robust_jax.data.source import DataSet, Example, Read, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Resized:
     What is not square is squeezed. Twice, to fewer pixels and back, it is a data set of coarse pictures.
     """
 
-    data: Any
+    data: DataSet
     """The data set."""
     image_size: int = 32
     """Side of the images in pixels."""

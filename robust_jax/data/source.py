@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -20,6 +21,19 @@ CHUNK, THREADED_CHUNK = 128, 16
 Example = tuple[UInt8[np.ndarray, "h w c"], int]
 Read = Callable[[int], Example]
 ReadMany = Callable[[Sequence[int]], Sequence[Example]]
+
+
+class DataSet(Protocol):
+    """A component that loads the splits of one data set."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set in rows."""
+        ...
+
+    def load(self, split: str) -> Source:
+        """Return one split: train, validation or test."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,15 +171,15 @@ def thin(source: Source, count: int | None) -> Source:
     return source.subset(np.arange(count) * len(source) // count)
 
 
-def read_arrays(images: Sequence, labels: Sequence) -> Read:
+def read_arrays(images: UInt8[np.ndarray, "n h w c"], labels: Int[np.ndarray, "n"]) -> Read:
     """A reader of arrays in memory."""
     return _ArrayReader(images, labels)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ArrayReader:
-    images: Sequence
-    labels: Sequence
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int[np.ndarray, "n"]
 
-    def __call__(self, index: int) -> tuple[np.ndarray, int]:
+    def __call__(self, index: int) -> Example:
         return self.images[index], int(self.labels[index])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,10 @@ from PIL import Image
 from robust_jax.core.checks import check_choice, nearest
 from robust_jax.data.images import fit_image
 from robust_jax.data.source import Example, Source, check_count, check_split, check_validation, hold_out, limit
+
+if TYPE_CHECKING:
+    # At run time it is imported late: it takes seconds.
+    import tensorflow_datasets as tfds
 
 # As stored, by number of channels: decoders differ on pictures stored otherwise, as grey among coloured ones.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -61,19 +66,19 @@ class Tfds:
         builder = _builder(self.name, self.data_dir)
         published = self.test_split if split == "test" else "train"
         check_choice(f"split of {self.name}", published, builder.info.splits)
-        image, label = _features(self.name, builder.info.features)
+        shape, class_names = _features(self.name, cast(Mapping[str, object], builder.info.features))
         # Decoded here, by Pillow: TFDS takes OpenCV where it is installed, whose pixels differ.
         records = builder.as_data_source(split=published, decoders={"image": _skip_decoding()})
-        read = _RecordReader(f"{self.name}/{published}", records, MODES[image.shape[-1]], self.image_size)
+        read = _RecordReader(f"{self.name}/{published}", records, MODES[shape[2]], self.image_size)
         source = Source(
             name=self.name,
             split=split,
-            class_names=tuple(label.names or map(str, range(label.num_classes))),
+            class_names=class_names,
             image_shape=read(0)[0].shape,
             read=read,
             ids=np.arange(len(records)),
             read_many=read.many,
-            threaded=None in image.shape or np.prod(image.shape) > SMALL,
+            threaded=not (shape[0] and shape[1]) or math.prod((shape[0], shape[1], shape[2])) > SMALL,
         )
         if split == "test":
             return limit(source, self.num_test)
@@ -81,10 +86,36 @@ class Tfds:
         return limit(source, self.num_train) if split == "train" else source
 
 
+class Record(TypedDict):
+    """One example as stored, the image not decoded."""
+
+    image: bytes
+    label: int
+
+
+class Records(Protocol):
+    """Random access to the records of a split."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Record: ...
+
+    def __getitems__(self, indices: Sequence[int], /) -> Sequence[Record]: ...
+
+
+class Builder(Protocol):
+    """The part of a builder that is used here; TFDS decorates the method so that its parameters are lost."""
+
+    @property
+    def info(self) -> tfds.core.DatasetInfo: ...
+
+    def as_data_source(self, *, split: str, decoders: Mapping[str, tfds.decode.SkipDecoding]) -> Records: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class _RecordReader:
     where: str
-    records: Any
+    records: Records
     mode: str
     size: int | None
 
@@ -94,7 +125,7 @@ class _RecordReader:
     def many(self, indices: Sequence[int]) -> list[Example]:
         return [self._decode(*pair) for pair in zip(indices, self.records.__getitems__(indices), strict=True)]
 
-    def _decode(self, index: int, record: dict[str, Any]) -> Example:
+    def _decode(self, index: int, record: Record) -> Example:
         try:
             with Image.open(io.BytesIO(record["image"])) as image:
                 image = fit_image(image, self.size, self.mode)
@@ -103,8 +134,8 @@ class _RecordReader:
         return image, int(record["label"])
 
 
-def _features(name: str, features: Any) -> tuple[Any, Any]:
-    """The image and the label feature.
+def _features(name: str, features: Mapping[str, object]) -> tuple[tuple[int | None, int | None, int], tuple[str, ...]]:
+    """Return the shape of the images, None where it varies, and the names of the classes.
 
     Raises:
         ValueError: if it lacks them, or they are not of pictures and classes.
@@ -115,20 +146,30 @@ def _features(name: str, features: Any) -> tuple[Any, Any]:
         if feature not in features:
             raise ValueError(f"{name} has no feature {feature!r}, only {', '.join(features)}.")
     image, label = features["image"], features["label"]
-    if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8 or image.shape[-1] not in MODES:
+    shape = cast(tuple[int | None, int | None, int], image.shape) if isinstance(image, tfds.features.Image) else None
+    if (
+        not isinstance(image, tfds.features.Image)
+        or image.np_dtype != np.uint8
+        or shape is None
+        or shape[2] not in MODES
+    ):
         raise ValueError(f"Expected pictures of uint8 with 1, 3 or 4 channels in {name}, got image={image}.")
     if not isinstance(label, tfds.features.ClassLabel) or label.num_classes is None:
         raise ValueError(f"Expected labels of a known number of classes in {name}, got label={label}.")
-    return image, label
+    return _shape(image), tuple(label.names or map(str, range(label.num_classes)))
 
 
-def _skip_decoding() -> Any:
+def _shape(image: tfds.features.Image) -> tuple[int | None, int | None, int]:
+    return cast(tuple[int | None, int | None, int], image.shape)
+
+
+def _skip_decoding() -> tfds.decode.SkipDecoding:
     import tensorflow_datasets as tfds
 
     return tfds.decode.SkipDecoding()
 
 
-def _builder(name: str, data_dir: str | None) -> Any:
+def _builder(name: str, data_dir: str | None) -> Builder:
     import tensorflow_datasets as tfds
 
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -145,7 +186,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
     if len(configs) > 1:
         valid = ", ".join(sorted(str(path.relative_to(root)) for path in configs))
         raise ValueError(f"{name} has several configs, expected the name of one: {valid}.")
-    return tfds.builder_from_directory(versions[-1].parent)
+    return cast(Builder, tfds.builder_from_directory(versions[-1].parent))
 
 
 def _prepared(root: Path) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
-from robust_jax.data.source import Example, Read, Source
+from robust_jax.data.source import DataSet, Example, Read, Source
 
 SEED = 20220204
 
@@ -25,7 +25,7 @@ class Turned:
         ValueError: if a number is out of range or the label unknown.
     """
 
-    data: Any
+    data: DataSet
     """The data set."""
     degrees: float = 0.0
     """How far an angle may be from its direction, either way."""

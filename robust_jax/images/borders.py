@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_jax.core.checks import check_choice
 
-MODES = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap", "constant": "constant"}
+MODES: dict[str, Literal["symmetric", "reflect", "edge", "wrap", "constant"]] = {
+    "reflect": "symmetric",
+    "mirror": "reflect",
+    "nearest": "edge",
+    "wrap": "wrap",
+    "constant": "constant",
+}
 """Names of scipy.ndimage to those of ``numpy.pad``: reflect ``b a | a b``, mirror ``c b | a b``, nearest ``a a | a b``,
 wrap ``y z | a b``, constant ``0 0 | a b``."""
 

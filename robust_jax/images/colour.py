@@ -24,7 +24,8 @@ def grey(image: Float[Array, "h w c"]) -> Float[Array, "h w"]:
     """The luma of ITU-R BT.601, .299 R + .587 G + .114 B; of one channel, that channel."""
     if image.shape[-1] == 1:
         return image[..., 0]
-    return sum(weight * image[..., channel] for channel, weight in enumerate(LUMA))
+    red, green, blue = (weight * image[..., channel] for channel, weight in enumerate(LUMA))
+    return red + green + blue
 
 
 def rgb_to_hsv(image: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:

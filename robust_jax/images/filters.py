@@ -102,7 +102,7 @@ def filter_matrix(kernel: Float[Array, "m"], size: int, mode: str) -> Float[Arra
 
 
 def filter2d(
-    image: Float[Array, "h w c"], kernel: Float[Array, "m n"], *, mode: str = "nearest"
+    image: Float[Array, "h w c"], kernel: Float[Array | np.ndarray, "m n"], *, mode: str = "nearest"
 ) -> Float[Array, "h w c"]:
     """Correlation with a kernel of odd sides, centred, as ``scipy.ndimage.correlate`` in every channel.
 
@@ -113,12 +113,13 @@ def filter2d(
     if height * width > MAX_SHIFTS:
         return _correlate_by_fourier(padded, kernel, image.shape)
     padded = jax.lax.optimization_barrier(padded)
-    return sum(
-        kernel[i, j] * padded[i : i + image.shape[0], j : j + image.shape[1]] for i, j in np.ndindex(height, width)
-    )
+    total = jnp.zeros_like(image)
+    for i, j in np.ndindex(height, width):
+        total = total + kernel[i, j] * padded[i : i + image.shape[0], j : j + image.shape[1]]
+    return total
 
 
-def _correlate_by_fourier(padded: Array, kernel: Array, shape: tuple[int, ...]) -> Array:
+def _correlate_by_fourier(padded: Array, kernel: Array | np.ndarray, shape: tuple[int, ...]) -> Array:
     size = tuple(fast_length(side) for side in padded.shape[:2])
     planes = jnp.fft.rfft2(jnp.moveaxis(padded, -1, 0), s=size)
     planes = planes * jnp.conj(jnp.fft.rfft2(kernel, s=size))[None]

@@ -6,6 +6,8 @@ pixel of the result reads in the image. Warping by A and the result by B is warp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from robust_jax.core.checks import check_choice
 from robust_jax.core.loops import row_by_row
 from robust_jax.images.borders import MODES
 from robust_jax.images.resample import OUTLINE, inside_outline, map_coordinates, with_beyond
+from robust_jax.images.size import image_size
 
 Matrix = Float[Array, "3 3"]
 Scalar = float | Float[Array, ""]
@@ -28,7 +31,7 @@ def warp(
     shape: tuple[int, int] | None = None,
     order: int = 1,
     mode: str = "constant",
-    cval: float = 0.0,
+    cval: Scalar = 0.0,
 ) -> Float[Array, "H W c"]:
     """The image as seen through a matrix from pixels of the result to the image.
 
@@ -46,7 +49,7 @@ def warp(
         ValueError: if the order or the mode is unknown.
     """
     check_choice("mode", mode, (*MODES, OUTLINE))
-    rows, columns = source_points(matrix, image.shape[:2] if shape is None else shape)
+    rows, columns = source_points(matrix, image_size(image) if shape is None else shape)
     return map_coordinates(image, rows, columns, order=order, mode=mode, cval=cval)
 
 
@@ -70,7 +73,7 @@ def rotate_translate(
 
 
 def slide(
-    image: Float[Array, "h w c"], shifts: Float[Array, "n"], *, axis: int, order: int = 1, cval: float = 0.0
+    image: Float[Array, "h w c"], shifts: Float[Array, "n"], *, axis: int, order: int = 1, cval: Scalar = 0.0
 ) -> Float[Array, "h w c"]:
     """Each row (axis 1) or column (axis 0) read along itself from further on, as :func:`warp` with mode ``outline``.
 
@@ -96,7 +99,7 @@ def slide(
 
 
 def move_rows(
-    image: Float[Array, "h w c"], shift: Scalar, *, order: int = 1, cval: float = 0.0
+    image: Float[Array, "h w c"], shift: Scalar, *, order: int = 1, cval: Scalar = 0.0
 ) -> Float[Array, "h w c"]:
     """The rows of an image from further down: :func:`slide` along axis 0, with one shift for all."""
     rows = jnp.arange(image.shape[0], dtype=jnp.float32) + shift
@@ -191,7 +194,7 @@ def source_points(matrix: Matrix, shape: tuple[int, int]) -> tuple[Float[Array, 
     return jnp.where(ahead, rows / depth, -1e6), jnp.where(ahead, columns / depth, -1e6)
 
 
-def image_centre(shape: tuple[int, ...]) -> tuple[float, float]:
+def image_centre(shape: Sequence[int]) -> tuple[float, float]:
     """(x, y) of the middle of an image of ``shape`` [h, w, ...]."""
     return (shape[1] - 1) / 2, (shape[0] - 1) / 2
 

@@ -26,7 +26,7 @@ def map_coordinates(
     *,
     order: int = 1,
     mode: str = "nearest",
-    cval: float = 0.0,
+    cval: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "*n c"]:
     """The image at points between pixels, whose centres are whole numbers.
 
@@ -52,13 +52,15 @@ def map_coordinates(
     if mode in ("constant", "nearest", OUTLINE):
         rows, columns = jnp.clip(rows, -2, height + 1), jnp.clip(columns, -2, width + 1)
     positions = jnp.broadcast_arrays(rows, columns)
+    whole = positions[0].ndim < 2
     if order == 0:
-        read, given, settings = _nearest, with_beyond(image, cval), {"shape": (height, width), "mode": mode}
-    else:
-        read, given, settings = _bilinear, (image, cval), {"mode": mode}
-    if positions[0].ndim < 2:
-        return read(given, positions, **settings)
-    return row_by_row(read, given, positions, **settings)
+        pixels, shape = with_beyond(image, cval), (height, width)
+        if whole:
+            return _nearest(pixels, positions, shape=shape, mode=mode)
+        return row_by_row(_nearest, pixels, positions, shape=shape, mode=mode)
+    if whole:
+        return _bilinear((image, cval), positions, mode=mode)
+    return row_by_row(_bilinear, (image, cval), positions, mode=mode)
 
 
 def with_beyond(image: Float[Array, "h w c"], cval: float | Float[Array, ""]) -> Float[Array, "hw+1 c"]:
@@ -165,7 +167,7 @@ def resize(image: Float[Array, "h w c"], shape: tuple[int, int], method: str = "
 
 
 def apply_matrices(
-    image: Float[Array, "h w c"], rows: Float[Array, "H h"], columns: Float[Array, "W w"]
+    image: Float[Array, "h w c"], rows: Float[Array | np.ndarray, "H h"], columns: Float[Array | np.ndarray, "W w"]
 ) -> Float[Array, "H W c"]:
     """A linear map of each column and one of each row: ``rows @ image @ columns.T`` in every channel."""
     precision = jax.lax.Precision.HIGHEST
@@ -243,8 +245,9 @@ def _reduce(image: Image, size: Int[Array, ""], most: int, least: int, axis: int
     # The pixels whose centres lie in the new one; the filter is 1 on all of them.
     edges = (2 * jnp.arange(most + 1) * old + size) // (2 * size)
     first, last = edges[:-1], jnp.minimum(edges[1:], old)
-    total, count = 0.0, jnp.maximum(last - first, 1).astype(image.dtype)
+    count = jnp.maximum(last - first, 1).astype(image.dtype)
     shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    total = jnp.zeros((), image.dtype)
     for tap in range(-(-old // least) + 1):
         weight = (first + tap < last) / count
         total = total + weight.reshape(shape) * jnp.take(image, first + tap, axis=axis, mode="clip")

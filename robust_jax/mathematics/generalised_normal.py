@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, UInt
 from scipy import special
 
@@ -61,7 +61,7 @@ def from_words(words: Words, table: Table) -> Float[Array, "*shape"]:
 
 def modulus_table(p: float | Float[Array, ""]) -> Table:
     """The table :func:`generalised_normal` reads, for a number or a traced scalar p."""
-    if not isinstance(p, jax.core.Tracer):
+    if not isinstance(p, Tracer):
         return jnp.asarray(host_table(float(p)))
     knots, tables = _all_tables()
     position = (jnp.log(p) - knots[0]) / (knots[1] - knots[0])

@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
@@ -54,7 +55,7 @@ def sample_lp(
     """
     _check_number(check_positive, "p", p)
     _check_number(check_non_negative, "eps", eps)
-    if not isinstance(p, jax.core.Tracer) and math.isinf(p):
+    if not isinstance(p, Tracer) and math.isinf(p):
         return eps * _sample_cube(key, shape, surface=surface)
     x_key, radius_key = jax.random.split(key)
     x = generalised_normal(x_key, shape, p)
@@ -215,12 +216,12 @@ def _sample_cube(key: PRNGKey, shape: tuple[int, ...], *, surface: bool) -> Arra
 
 
 def _check_number(check, name: str, value: Scalar) -> None:
-    if not isinstance(value, jax.core.Tracer):
+    if not isinstance(value, Tracer):
         check(name, float(value))
 
 
 def _may_underflow(p: Scalar) -> bool:
-    return not isinstance(p, jax.core.Tracer) and p < 0.2
+    return not isinstance(p, Tracer) and bool(p < 0.2)
 
 
 def _multiply_gradually(x: Float[Array, "*shape"], scale: Float[Array, ""]) -> Float[Array, "*shape"]:

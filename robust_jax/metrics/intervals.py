@@ -132,7 +132,9 @@ def bootstrap_intervals(
     return intervals
 
 
-def percentile_interval(value: float, resampled: Float[np.ndarray, "resamples"], *, level: float = 0.95) -> Interval:
+def percentile_interval(
+    value: float | Float[np.ndarray, ""], resampled: Float[np.ndarray, "resamples"], *, level: float = 0.95
+) -> Interval:
     """A value and the quantiles of what it is on resampled examples; without bounds if it is not finite on some."""
     if not np.isfinite(resampled).all():
         return Interval(float(value))

@@ -65,7 +65,7 @@ def attack_survey_table(runs: Runs) -> TextTable | None:
 
 def autoattack_table(runs: Runs) -> TextTable | None:
     """Robust accuracies in % after each of AutoAttack's attacks, a line for each run and radius. None without them."""
-    lines: dict[tuple[str, str, float], dict[str, str]] = {}
+    lines: dict[tuple[str, str, float | None], dict[str, str]] = {}
     titles = ["run", "eps"]
     for name, rows in runs.items():
         norm = next((row.case for row in rows if row.suite == "autoattack" and row.metric == "robust_accuracy"), "")
@@ -76,13 +76,12 @@ def autoattack_table(runs: Runs) -> TextTable | None:
                 lines.setdefault((name, norm, row.severity), {})[title] = f"{100 * row.value:.2f}"
     if not lines:
         return None
-    return TextTable(
-        titles,
-        [
-            [name, f"{norm.removeprefix('AutoAttack ')} {eps:.4g}", *(cells.get(title, "–") for title in titles[2:])]
-            for (name, norm, eps), cells in lines.items()
-        ],
-    )
+    found = []
+    for (name, norm, eps), cells in lines.items():
+        radius = "–" if eps is None else f"{eps:.4g}"
+        after = [cells.get(title, "–") for title in titles[2:]]
+        found.append([name, f"{norm.removeprefix('AutoAttack ')} {radius}", *after])
+    return TextTable(titles, found)
 
 
 def adversarial_curves(runs: Runs) -> str | None:
@@ -111,5 +110,6 @@ def _cell(metric: str, row: Row | None) -> str:
     if row is None:
         return "–"
     if metric == "success_rate":
-        return f"{100 * row.value:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+        interval = "" if row.low is None or row.high is None else f" [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+        return f"{100 * row.value:.1f}{interval}"
     return f"{row.value:.4g}" if metric == "median_norm" else f"{row.value:,.0f}"

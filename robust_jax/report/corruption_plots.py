@@ -58,8 +58,9 @@ def severity_curves(runs: Runs) -> str | None:
     if not names or len({s for run in errors.values() for cells in run.values() for s in cells}) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        labels = {"xlabel": "severity", "ylabel": "error %"}
-        figure, axes = panels(len(variables), columns=4, size=(2.6, 2.1), sharex=True, sharey=True, **labels)
+        figure, axes = panels(
+            len(variables), columns=4, size=(2.6, 2.1), xlabel="severity", ylabel="error %", sharex=True, sharey=True
+        )
         for axis, variable in zip(axes, variables, strict=True):
             members = [name for name in names if COMPONENTS[name].variable == variable]
             for colour, (name, run) in zip(colours(len(errors)), errors.items(), strict=True):

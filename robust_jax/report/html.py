@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from robust_jax import config as configs_module
+from robust_jax.config import Tree
 from robust_jax.core.files import write_atomically
 from robust_jax.report.attack_tables import TextTable, adversarial_curves, attack_tables
 from robust_jax.report.calibration_plots import (
@@ -18,7 +18,7 @@ from robust_jax.report.calibration_plots import (
     severity_box_plots,
 )
 from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
-from robust_jax.report.plots import error_curves, reliability_diagram, sample_grid
+from robust_jax.report.plots import Samples, error_curves, reliability_diagram, sample_grid
 from robust_jax.report.seeds import pool_seeds
 from robust_jax.report.shift_plots import effective_robustness_plot, effective_robustness_table
 from robust_jax.report.tables import Runs, comparison_cells
@@ -79,10 +79,10 @@ def write_report(
     path: Path,
     rows: Sequence[Row],
     *,
-    config: Mapping[str, Any],
+    config: Mapping[str, Tree],
     command: str,
     versions: Mapping[str, str],
-    samples: Sequence[Any] = (),
+    samples: Sequence[Samples] = (),
 ) -> None:
     """Writes the page of one run.
 
@@ -112,7 +112,7 @@ def write_report(
     write_atomically(path, _page(next(iter(runs)), sub, sections))
 
 
-def write_comparison(path: Path, runs: Runs, *, configs: Mapping[str, Mapping[str, Any]]) -> None:
+def write_comparison(path: Path, runs: Runs, *, configs: Mapping[str, Mapping[str, Tree]]) -> None:
     """Writes the page of several runs, the baseline first, with what differs in their configurations.
 
     Runs that differ in their seed are shown as one, see :func:`~robust_jax.report.pool_seeds`.
@@ -139,7 +139,7 @@ def _plots(runs: Runs) -> list[str]:
     ]
 
 
-def _samples_caption(samples: Any) -> str:
+def _samples_caption(samples: Samples) -> str:
     return RESTORED_CAPTION if samples.confidences is None else SAMPLES_CAPTION
 
 
@@ -201,7 +201,7 @@ def _text_table(title: str, table: TextTable) -> str:
     return _section(title, f'<div class="wide">{shown}</div>')
 
 
-def _differences(configs: Mapping[str, Mapping[str, Any]]) -> str:
+def _differences(configs: Mapping[str, Mapping[str, Tree]]) -> str:
     names = list(configs)
     if len(names) < 2:
         return "<p>One run.</p>"

@@ -9,20 +9,25 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robust_jax.types import Row
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 COLOURS = ("#3b78c2", "#e07b39", "#3f9e63", "#cc4c55", "#8a6cc0", "#94735a", "#d377b5", "#7f8894")
 # Placeholders: each becomes a variable of the page's style, so that a plot is legible on light and on dark paper.
 INK, SOFT = "#010203", "#040506"
 # Outside a page, in a notebook, the colours for light paper stand in.
 VARIABLES = {INK: "var(--ink, #1d2330)", SOFT: "var(--soft, #5c6475)"}
-STYLE = {
+STYLE: dict[RcKeyType, str | bool | float] = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": SOFT,
@@ -47,6 +52,33 @@ TICKS = 4
 Runs = Mapping[str, Sequence[Row]]
 
 
+class Samples(Protocol):
+    """A grid of images: a row for each example, a column for each way it was shown."""
+
+    @property
+    def images(self) -> UInt8[np.ndarray, "rows columns h w c"]: ...
+
+    @property
+    def titles(self) -> list[str]:
+        """Titles of the columns."""
+        ...
+
+    @property
+    def predictions(self) -> list[list[str]]:
+        """Predicted class names, or any other text about each image, by row and column."""
+        ...
+
+    @property
+    def confidences(self) -> Float[np.ndarray, "rows columns"] | None:
+        """Confidences of the predictions; None if the texts are not classes."""
+        ...
+
+    @property
+    def labels(self) -> list[str]:
+        """True class names, by row."""
+        ...
+
+
 def error_curves(runs: Runs) -> str | None:
     """Error against eps, a panel for each norm and a line for each run, with interval bands; dotted, the clean error.
 
@@ -63,7 +95,7 @@ def error_curves(runs: Runs) -> str | None:
             for colour, (name, run) in zip(colours(len(curves)), curves.items(), strict=True):
                 draw_curve(axis, run.get(norm, []), colour, name)
                 draw_clean_error(axis, runs[name], colour)
-            _mark_radii(axis, sorted({row.severity for run in curves.values() for row in run.get(norm, [])}))
+            _mark_radii(axis, sorted({level(row) for run in curves.values() for row in run.get(norm, [])}))
             axis.set_title(norm)
             axis.grid()
         axes[0].set_ylim(bottom=0)
@@ -100,7 +132,7 @@ def reliability_diagram(runs: Runs) -> str | None:
         return svg(figure, "reliability")
 
 
-def sample_grid(samples) -> str:
+def sample_grid(samples: Samples) -> str:
     """Images with what is predicted for them and how surely; wrong predictions in red, true classes at the left.
 
     Without confidences, what is said of the images is no prediction and has no colour.
@@ -108,9 +140,9 @@ def sample_grid(samples) -> str:
     rows, columns, height, width = samples.images.shape[:4]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.1 * columns + 0.4, 1.3 * rows * height / width + 0.3), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
+        axes: list[list[Axes]] = figure.subplots(rows, columns, squeeze=False).tolist()
         for i, j in np.ndindex(rows, columns):
-            axis, image = axes[i, j], samples.images[i, j]
+            axis, image = axes[i][j], samples.images[i, j]
             # Pixels as they are: smoothing would hide the very noise that is to be seen.
             shown = image.squeeze(-1) if image.shape[-1] == 1 else image
             axis.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="none")
@@ -129,13 +161,20 @@ def sample_grid(samples) -> str:
 
 
 def panels(
-    number: int, *, columns: int, size: tuple[float, float], xlabel: str, ylabel: str, **sharing: bool
+    number: int,
+    *,
+    columns: int,
+    size: tuple[float, float],
+    xlabel: str,
+    ylabel: str,
+    sharex: bool = False,
+    sharey: bool = False,
 ) -> tuple[Figure, list[Axes]]:
     """A figure of so many panels in at most so many columns, each of a size in inches; the outer ones are labelled."""
     columns = min(columns, number)
     lines = -(-number // columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * lines + 0.3), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, **sharing)
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=sharex, sharey=sharey)
     for axis in axes.flat[number:]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
@@ -163,8 +202,8 @@ def draw_clean_error(axis: Axes, rows: Sequence[Row], colour: str) -> None:
 
 def draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
     """Values in % against severities, with a band of intervals."""
-    rows = sorted(rows, key=lambda row: row.severity)
-    eps = [row.severity for row in rows]
+    rows = sorted(rows, key=level)
+    eps = [level(row) for row in rows]
     axis.plot(
         eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=plain(name)
     )
@@ -173,6 +212,17 @@ def draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
         for bound in ("low", "high")
     )
     axis.fill_between(eps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def level(row: Row) -> float:
+    """Return the severity or radius of a row.
+
+    Raises:
+        ValueError: if the row has none, so that it has no place in a curve.
+    """
+    if row.severity is None:
+        raise ValueError(f"Expected a row with a severity for a curve, got {row!r}.")
+    return row.severity
 
 
 def _mark_radii(axis: Axes, radii: Sequence[float]) -> None:

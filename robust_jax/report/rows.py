@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from robust_jax.core.files import write_atomically
 from robust_jax.types import Row
@@ -44,9 +43,9 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: str | float | None) -> str | float | None:
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: str | float | None) -> float | None:
     return float(value) if isinstance(value, str) else value

@@ -55,8 +55,8 @@ def effective_robustness_plot(runs: Runs) -> str | None:
     if not shifts:
         return None
     with matplotlib.rc_context(STYLE):
-        labels = {"xlabel": "clean accuracy %", "ylabel": "accuracy under shift %"}
-        figure, axes = panels(len(shifts), columns=COLUMNS, size=(3.5, 3.3), **labels)
+        xlabel, ylabel = "clean accuracy %", "accuracy under shift %"
+        figure, axes = panels(len(shifts), columns=COLUMNS, size=(3.5, 3.3), xlabel=xlabel, ylabel=ylabel)
         shades = dict(zip(runs, colours(len(runs)), strict=True))
         for axis, (shift, pairs) in zip(axes, shifts.items(), strict=True):
             _draw_panel(axis, pairs, _line(pairs), shades)
@@ -76,9 +76,11 @@ def effective_robustness_table(runs: Runs) -> list[Effective]:
         for name, pair in pairs.items():
             clean, shifted = 1 - pair.clean.value, 1 - pair.shifted.value
             inside = _inside(pair)[0]
-            effective = None if line is None else float(metrics.effective_robustness(inside, shifted, line))
-            relative = float(metrics.relative_robustness(shifted, 1 - baseline.shifted.value))
-            found.append(Effective(shift, name, clean, shifted, effective, relative))
+            effective = (
+                None if line is None else float(metrics.effective_robustness(np.array(inside), np.array(shifted), line))
+            )
+            relative = float(metrics.relative_robustness(np.array(shifted), np.array(1 - baseline.shifted.value)))
+            found.append(Effective(shift, name, clean, float(shifted), effective, relative))
     return found
 
 
@@ -122,7 +124,7 @@ def _line(pairs: Mapping[str, Pair]) -> Baseline | None:
 
 def _inside(pair: Pair) -> tuple[float, float]:
     """Accuracies, half an example away from 0 and 1, whose logits are infinite."""
-    return tuple(_clip(1 - row.value, row) for row in pair)
+    return _clip(1 - pair.clean.value, pair.clean), _clip(1 - pair.shifted.value, pair.shifted)
 
 
 def _clip(accuracy: float, row: Row) -> float:
@@ -142,7 +144,8 @@ def _draw_panel(axis: Axes, pairs: Mapping[str, Pair], line: Baseline | None, sh
             label=plain(name),
         )  # fmt: skip
     limits = [_limits(points[:, i]) for i in range(2)]
-    x = 1 / (1 + np.exp(-np.linspace(*(np.log(p / (1 - p)) for p in limits[0]), 50)))
+    first, last = (float(np.log(p / (1 - p))) for p in limits[0])
+    x = 1 / (1 + np.exp(-np.linspace(first, last, 50)))
     axis.plot(x, x, "--", color=SOFT, linewidth=1)
     if line is not None:
         axis.plot(x, line(x), color=SOFT, linewidth=1.2, label="fit to standard models")
@@ -163,4 +166,5 @@ def _bounds(row: Row) -> tuple[float, float]:
 def _limits(values: np.ndarray) -> tuple[float, float]:
     """Half a unit of logits around the points."""
     logits = np.log(values / (1 - values))
-    return tuple(float(1 / (1 + np.exp(-edge))) for edge in (logits.min() - 0.5, logits.max() + 0.5))
+    low, high = (float(1 / (1 + np.exp(-edge))) for edge in (logits.min() - 0.5, logits.max() + 0.5))
+    return low, high

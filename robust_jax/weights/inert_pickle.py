@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import pickletools
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 MARK = object()
+Kind = TypeVar("Kind")
 
 
 class Refused(ValueError):
@@ -32,7 +33,9 @@ class Placeholder:
 
 
 def build(
-    file: IO[bytes], stand_in: Callable[[str, tuple[Any, ...]], Any], persistent: Callable[[tuple[Any, ...]], Any]
+    file: IO[bytes],
+    stand_in: Callable[[str, tuple[Any, ...]], object],
+    persistent: Callable[[Any], object],
 ) -> Any:
     """The value that the next pickle of ``file`` describes, of plain containers and what the two functions give.
 
@@ -49,13 +52,13 @@ def build(
         ValueError, TypeError, LookupError, AttributeError: if the pickle is damaged.
     """
 
-    def call(function: Any, arguments: Any) -> Any:
+    def call(function: object, arguments: object) -> object:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise Refused(f"it would call a {type(function).__name__}.")
         return stand_in(function.name, arguments)
 
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    stack: list[object] = []
+    memo: dict[object, object] = {}
     for opcode, argument, _ in pickletools.genops(file):
         match opcode.name:
             case "PROTO" | "FRAME":
@@ -101,22 +104,22 @@ def build(
                 stack.append(_since_mark(stack))
             case "APPEND":
                 item = stack.pop()
-                stack[-1].append(item)
+                _top(stack, list).append(item)
             case "APPENDS" | "ADDITEMS":
                 items = _since_mark(stack)
-                stack[-1].extend(items)
+                _top(stack, list).extend(items)
             case "EMPTY_DICT":
                 stack.append({})
             case "DICT":
                 stack.append(_pairs(_since_mark(stack)))
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                stack[-1][key] = value
+                _top(stack, dict)[key] = value
             case "SETITEMS":
                 items = _since_mark(stack)
-                stack[-1].update(_pairs(items))
+                _top(stack, dict).update(_pairs(items))
             case "GLOBAL":
-                stack.append(_global(*argument.split(" ", 1)))
+                stack.append(_global(*str(argument).split(" ", 1)))
             case "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
                 stack.append(_global(module, attribute))
@@ -130,12 +133,13 @@ def build(
                 function, *arguments = _since_mark(stack)
                 stack.append(call(function, tuple(arguments)))
             case "INST":
-                stack.append(call(_global(*argument.split(" ", 1)), tuple(_since_mark(stack))))
+                stack.append(call(_global(*str(argument).split(" ", 1)), tuple(_since_mark(stack))))
             case "BUILD":
                 stack.pop()
                 # What a dictionary or a placeholder has for attributes is of no interest.
                 if not isinstance(stack[-1], dict | Placeholder):
-                    name = stack[-1].name if isinstance(stack[-1], Global) else type(stack[-1]).__name__
+                    top = stack[-1]
+                    name = top.name if isinstance(top, Global) else type(top).__name__
                     raise Refused(f"it would set the state of {name}.")
             case "BINPERSID":
                 stack.append(persistent(stack.pop()))
@@ -144,18 +148,25 @@ def build(
     raise ValueError("its pickle has no end.")
 
 
-def _since_mark(stack: list[Any]) -> list[Any]:
+def _top(stack: list[object], kind: type[Kind]) -> Kind:
+    top = stack[-1]
+    if not isinstance(top, kind):
+        raise ValueError(f"expected a {kind.__name__} to fill, got a {type(top).__name__}.")
+    return top
+
+
+def _since_mark(stack: list[object]) -> list[object]:
     items = []
     while (item := stack.pop()) is not MARK:
         items.append(item)
     return items[::-1]
 
 
-def _pairs(items: list[Any]) -> dict[Any, Any]:
+def _pairs(items: list[object]) -> dict[object, object]:
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
-def _global(module: Any, attribute: Any) -> Global:
+def _global(module: object, attribute: object) -> Global:
     if not isinstance(module, str) or not isinstance(attribute, str):
         raise ValueError("a function has no name.")
     return Global(f"{module}.{attribute}")

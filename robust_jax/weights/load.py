@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import PyTreeDef
 from jaxtyping import PyTree
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -140,7 +140,7 @@ def _read(path: str | Path, entry: str | None) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
-def _counterparts(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[list[Counterpart], Any]:
+def _counterparts(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[list[Counterpart], PyTreeDef]:
     variables = jax.eval_shape(
         partial(model.init, train=False), jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     )

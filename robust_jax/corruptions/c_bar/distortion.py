@@ -15,6 +15,7 @@ from robust_jax.corruptions.base import BenchmarkCorruption, constants, resolve_
 from robust_jax.images.borders import pad
 from robust_jax.images.filters import gaussian_blur
 from robust_jax.images.resample import map_coordinates, sample_grid
+from robust_jax.images.size import image_size
 from robust_jax.types import Image, PRNGKey
 
 Scalar = Float[Array, ""]
@@ -48,7 +49,7 @@ class CausticRefraction(BenchmarkCorruption):
     def damage(self, key: PRNGKey, image: Image, severity: Scalar) -> Image:
         time, size = random_uniform(key, (2,))
         side = min(image.shape[:2])
-        surface = caustics(image.shape[:2], 0.5 + 1.5 * time, (0.75 + 0.5 * size) * side)
+        surface = caustics(image_size(image), 0.5 + 1.5 * time, (0.75 + 0.5 * size) * side)
         surface = gaussian_blur(surface[..., None], 1.0, mode="reflect")[..., 0]
         level = constants((2.35, 3.2, 4.9, 6.6, 9.15), severity)
         return refract(image, surface, 0.05 * level * side, 0.2 * level, seams=not self.clean)
@@ -78,7 +79,7 @@ class PinchAndTwirl(BenchmarkCorruption):
         signs = jnp.where(random_uniform(key, grid) < 0.5, 1.0, -1.0)
         centre = (side - 1) / 2 if self.clean else side / 2
         rows, columns = twirls(
-            image.shape[:2], side, centre, jnp.pi / 20 * level, 0.04 * level + 0.1, signs
+            image_size(image), side, centre, jnp.pi / 20 * level, 0.04 * level + 0.1, signs
         )  # fmt: skip
         return map_coordinates(image, rows, columns, mode="nearest" if self.clean else "constant")
 

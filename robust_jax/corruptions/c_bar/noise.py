@@ -13,6 +13,7 @@ from robust_jax.corruptions.base import BenchmarkCorruption, constants
 from robust_jax.corruptions.c_bar.levels import levels
 from robust_jax.images.noise_fields import blue, brown
 from robust_jax.images.perlin import turbulence
+from robust_jax.images.size import image_size
 from robust_jax.types import Image, PRNGKey
 
 Scalar = Float[Array, ""]
@@ -38,7 +39,7 @@ class BlueNoiseSample(BenchmarkCorruption):
 
     def damage(self, key: PRNGKey, image: Image, severity: Scalar) -> Image:
         threshold = 0.3 * constants(self.table(_BLUE_LEVELS, image), severity) - 2.5
-        noise = blue(key, image.shape[:2], mirrored=not self.clean)
+        noise = blue(key, image_size(image), mirrored=not self.clean)
         return jnp.where((noise > threshold)[..., None], image, 0.0)
 
 
@@ -59,7 +60,7 @@ class BrownishNoise(BenchmarkCorruption):
     def damage(self, key: PRNGKey, image: Image, severity: Scalar) -> Image:
         amount = 64 / 255 / 10 * constants(self.table(_BROWN_LEVELS, image), severity)
         keys = jax.random.split(key, image.shape[2])
-        noise = jax.vmap(lambda key: brown(key, image.shape[:2], mirrored=not self.clean))(keys)
+        noise = jax.vmap(lambda key: brown(key, image_size(image), mirrored=not self.clean))(keys)
         return image + amount * jnp.moveaxis(noise, 0, -1)
 
 
@@ -77,6 +78,6 @@ class PerlinNoise(BenchmarkCorruption):
 
     def damage(self, key: PRNGKey, image: Image, severity: Scalar) -> Image:
         amount = 0.05 * constants((4.6, 5.2, 5.8, 7.6, 8.8), severity)
-        field = turbulence(key, image.shape[:2], cell=min(image.shape[:2]) / 7, octaves=5)
+        field = turbulence(key, image_size(image), cell=min(image.shape[:2]) / 7, octaves=5)
         cloud = jnp.minimum(0.5 + 0.5 * field, 1)
         return (1 - amount) * image + amount * cloud[..., None]

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_jax.core.random_words import random_uniform
 from robust_jax.corruptions.base import BenchmarkCorruption, constants
 from robust_jax.corruptions.c_bar.levels import levels
+from robust_jax.images.size import image_size
 from robust_jax.types import Image, PRNGKey
 
 Scalar = Float[Array, ""]
@@ -48,7 +49,7 @@ class CheckerboardCutout(BenchmarkCorruption):
         squares = 2 ** math.ceil(math.log2(2 + 1.5 * max(image.shape[:2]) / min(_LEAST_SQUARE * shorter, shorter)))
         chance = 0.1 * constants(self.table(_CHECKER_LEVELS, image), severity)
         cut = random_uniform(square_key, (squares, squares)) < chance
-        hidden = chess_squares(image.shape[:2], 2 * jnp.pi * angle, side, cut)
+        hidden = chess_squares(image_size(image), 2 * jnp.pi * angle, side, cut)
         return jnp.where(hidden[..., None], _GREY, image)
 
 
@@ -112,7 +113,7 @@ def draw_lines(
     steps = -(-len(ends) // _LINES_PER_STEP)
     per_step = -(-len(ends) // steps)
     padding = jnp.zeros((steps * per_step - len(ends), 4), ends.dtype)
-    down, across = jax.vmap(lambda line: _line_distance(image.shape[:2], line))(jnp.concatenate([ends, padding]))
+    down, across = jax.vmap(lambda line: _line_distance(image_size(image), line))(jnp.concatenate([ends, padding]))
     down = jnp.where((jnp.arange(len(down)) < count)[:, None], down, _FAR)
 
     def step(state: tuple, lines: tuple) -> tuple[tuple, None]:

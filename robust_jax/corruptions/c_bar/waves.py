@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from robust_jax.core.random_words import random_uniform
 from robust_jax.corruptions.base import BenchmarkCorruption, constants
+from robust_jax.images.size import image_size
 from robust_jax.types import Image, PRNGKey
 
 Scalar = Float[Array, ""]
@@ -43,7 +44,7 @@ class SingleFrequencyGreyscale(BenchmarkCorruption):
         smaller = jnp.abs(larger) * (2 * second - 1)
         down, across = jnp.where(order < 0.5, larger, smaller), jnp.where(order < 0.5, smaller, larger)
         level = constants((1, 1.5, 2, 4.5, 5), severity)
-        wave = plane_wave(image.shape[:2], down, across, 2 * jnp.pi * phase)
+        wave = plane_wave(image_size(image), down, across, 2 * jnp.pi * phase)
         return image + 196 / 255 / 10 * level * wave[..., None]
 
 
@@ -90,7 +91,7 @@ class PlasmaNoise(BenchmarkCorruption):
     def damage(self, key: PRNGKey, image: Image, severity: Scalar) -> Image:
         time, folds, sharpness, scale = random_uniform(key, (4,))
         noise = folded_waves(
-            image.shape[:2],
+            image_size(image),
             6 * jnp.pi * time,
             4 + (3 * folds).astype(jnp.int32),
             0.5 + 0.5 * sharpness,

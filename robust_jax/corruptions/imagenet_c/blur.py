@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -186,7 +187,7 @@ def sum_of_copies(
 
 
 def zoom_tables(
-    spans: tuple[tuple[float, float], ...], shape: tuple[int, ...], *, exact: bool
+    spans: Sequence[Sequence[float]], shape: tuple[int, ...], *, exact: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the rows and columns of each zoom read, ``[5, zooms, h]`` and ``[5, zooms, w]``, and weights.
 

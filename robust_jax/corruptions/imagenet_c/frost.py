@@ -16,6 +16,7 @@ from PIL import Image as Picture
 
 from robust_jax.corruptions.base import BenchmarkCorruption, constants
 from robust_jax.images.noise_fields import plasma
+from robust_jax.images.size import image_size
 from robust_jax.types import Image, PRNGKey
 
 # Shares of the image and of the frost.
@@ -53,9 +54,9 @@ class Frost(BenchmarkCorruption):
         (reduction,) = self.table(REDUCTION, image)
         reduction *= self.scale(image)
         if self.textures is None:
-            frost = crystals(key, image.shape[:2], reduction)
+            frost = crystals(key, image_size(image), reduction)
         else:
-            frost = self._photograph(key, image.shape[:2], reduction)
+            frost = self._photograph(key, image_size(image), reduction)
         if image.shape[-1] == 1:
             frost = jnp.mean(frost, axis=-1, keepdims=True)
         return share * image + frost_share * frost

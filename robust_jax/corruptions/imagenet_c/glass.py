@@ -108,4 +108,5 @@ def offsets(key: PRNGKey, shape: tuple[int, int], reach: Array, count: Array) ->
     """Integers uniform on [−reach, −reach + count − 1], two for each pixel, of one word's halves."""
     words = random_words(key, shape)
     count = count.astype(jnp.uint32)
-    return tuple(((half * count) >> 16).astype(jnp.int32) - reach for half in (words >> 16, words & 0xFFFF))
+    down, across = (((half * count) >> 16).astype(jnp.int32) - reach for half in (words >> 16, words & 0xFFFF))
+    return down, across

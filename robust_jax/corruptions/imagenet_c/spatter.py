@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -117,16 +118,16 @@ def mud_map(covered: Float[Array, "h w"], sigma: float | Float[Array, ""], *, ma
     return jnp.where(soft < _MUD_OPACITY, 0, soft)
 
 
-def scaled_table(table: tuple, scale: float) -> Float[np.ndarray, "5 5"]:
+def scaled_table(table: Sequence[Sequence[float]], scale: float) -> Float[np.ndarray, "5 5"]:
     """Constants with all lengths in pixels multiplied by ``scale`` and the blurred noise's deviation kept."""
-    table = np.array(table, np.float64)
+    scaled = np.array(table, np.float64)
     if scale == 1:
-        return table
-    sigma = table[:, 2].copy()
-    table[:, 2] *= scale
-    table[3:, 4] *= scale
-    table[:, 1] *= _deviation_left(sigma) / _deviation_left(table[:, 2])
-    return table
+        return scaled
+    sigma = scaled[:, 2].copy()
+    scaled[:, 2] *= scale
+    scaled[3:, 4] *= scale
+    scaled[:, 1] *= _deviation_left(sigma) / _deviation_left(scaled[:, 2])
+    return scaled
 
 
 def _deviation_left(sigma: Float[np.ndarray, "5"]) -> Float[np.ndarray, "5"]:

@@ -18,6 +18,7 @@ from robust_jax.images.colour import grey
 from robust_jax.images.noise_fields import plasma
 from robust_jax.images.quantise import quantise
 from robust_jax.images.resample import sample_grid
+from robust_jax.images.size import image_size
 from robust_jax.types import Image, PRNGKey
 
 # Mean and standard deviation of the noise, zoom, threshold, radius and sigma of the motion blur, share of the image
@@ -71,7 +72,7 @@ class Snow(BenchmarkCorruption):
         table[:, [ZOOM, RADIUS, SIGMA]] *= self.scale(image)
         table[:, ZOOM] = np.maximum(table[:, ZOOM], 1)
         noise_key, angle_key = jax.random.split(key)
-        layer = self._flakes(noise_key, angle_key, image.shape[:2], table, severity)
+        layer = self._flakes(noise_key, angle_key, image_size(image), table, severity)
         return whiten(image, constants(table, severity)[-1]) + layer + layer[::-1, ::-1]
 
     def _flakes(

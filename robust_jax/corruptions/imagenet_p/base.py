@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.corruptions.base import COMPATS, PRESETS, check_image, preset_scale, preset_table
+from robust_jax.corruptions.base import COMPATS, PRESETS, Table, check_image, preset_scale, preset_table
 from robust_jax.images.quantise import quantise
 from robust_jax.types import Image, PRNGKey
 
@@ -67,7 +68,7 @@ class PerturbationSequence:
 
     def __call__(self, key: PRNGKey, image: Image, frame: Frame) -> Image:
         length = self.num_frames(image.shape)
-        if not isinstance(frame, jax.core.Tracer) and not 0 <= int(frame) < length:
+        if not isinstance(frame, Tracer) and not 0 <= int(frame) < length:
             raise ValueError(f"Expected frame in [0, {length}), got frame={frame!r}.")
         frame = jnp.asarray(frame, jnp.int32)
         state = self.start(key, image)
@@ -110,7 +111,7 @@ class PerturbationSequence:
 
     def show(self, state: State, frame: Frame) -> Image:
         """A frame, from what it is made of."""
-        return quantise(self.picture(state, frame), "float" if self.clean else self.rounding)
+        return quantise(self.picture(state, jnp.asarray(frame, jnp.int32)), "float" if self.clean else self.rounding)
 
     def picture(self, state: State, frame: Int[Array, ""]) -> Image:
         """The same, not yet clipped and quantised."""
@@ -121,7 +122,7 @@ class PerturbationSequence:
         """Whether quirks are repaired."""
         return self.compat == "clean"
 
-    def table(self, tables: Mapping[str, Any], shape: Sequence[int]) -> Any:
+    def table(self, tables: Mapping[str, Table], shape: Sequence[int]) -> Table:
         """Of tables by preset (imagenet224, cifar32, tiny64) the one in force for images of a shape."""
         return preset_table(tables, self.preset, self.shown_shape(shape))
 
@@ -132,14 +133,15 @@ class PerturbationSequence:
     def shown_shape(self, shape: Sequence[int]) -> tuple[int, int]:
         """Height and width of the frames of an image of a shape."""
         if self.crop is None:
-            return tuple(shape[:2])
+            return shape[0], shape[1]
         if self.crop > min(shape[:2]):
             raise ValueError(f"Expected an image of at least crop={self.crop} pixels, got {shape[0]}x{shape[1]}.")
         return self.crop, self.crop
 
     def offset(self, shape: Sequence[int]) -> tuple[int, int]:
         """Row and column of the image at which frames begin."""
-        return tuple(round((old - new) / 2) for old, new in zip(shape, self.shown_shape(shape), strict=False))
+        height, width = self.shown_shape(shape)
+        return round((shape[0] - height) / 2), round((shape[1] - width) / 2)
 
 
 def _select(condition: Array, first: State, second: State) -> State:

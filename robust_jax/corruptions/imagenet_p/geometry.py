@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_jax.corruptions.imagenet_p.base import PerturbationSequence
@@ -131,19 +130,21 @@ class ShearSequence(_Movement):
         return self.warp(state, geometry.linear((1, jnp.tan(angle)), (0, height), centre=self.centre(state.shape)))
 
 
-def shown_positions(sequence: PerturbationSequence, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def shown_positions(
+    sequence: PerturbationSequence, shape: Sequence[int]
+) -> tuple[Float[Array, "h"], Float[Array, "w"]]:
     """Rows and columns of the image that its frames show."""
-    starts, sides = sequence.offset(shape), sequence.shown_shape(shape)
-    return tuple(np.arange(start, start + side, dtype=np.float32) for start, side in zip(starts, sides, strict=True))
+    (top, left), (height, width) = sequence.offset(shape), sequence.shown_shape(shape)
+    return jnp.arange(top, top + height, dtype=jnp.float32), jnp.arange(left, left + width, dtype=jnp.float32)
 
 
 def zoom_positions(
     sequence: PerturbationSequence, shape: Sequence[int], factor: Float[Array, ""]
 ) -> tuple[Float[Array, "h"], Float[Array, "w"]]:
     """Rows and columns where frames read when the image is enlarged."""
-    middles = [(side - 1) / 2 if sequence.clean else side / 2 for side in shape[:2]]
-    positions = shown_positions(sequence, shape)
-    return tuple((at - middle) / factor + middle for at, middle in zip(positions, middles, strict=True))
+    middle_row, middle_column = ((side - 1) / 2 if sequence.clean else side / 2 for side in shape[:2])
+    rows, columns = shown_positions(sequence, shape)
+    return (rows - middle_row) / factor + middle_row, (columns - middle_column) / factor + middle_column
 
 
 def _sample_outline(image: Image, rows: Float[Array, "h"], columns: Float[Array, "w"]) -> Image:

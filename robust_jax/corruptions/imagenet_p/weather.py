@@ -102,8 +102,11 @@ class SpatterSequence(PerturbationSequence):
         image, water = state
         height = len(water)
         padded = jnp.pad(water, ((2, 1), (0, 0)))
-        parts = enumerate(self.table(FALL, image.shape))
-        return image, sum(share * padded[3 - i : 3 - i + height] for i, share in parts if share)
+        fallen = jnp.zeros_like(water)
+        for i, share in enumerate(self.table(FALL, image.shape)):
+            if share:
+                fallen = fallen + share * padded[3 - i : 3 - i + height]
+        return image, fallen
 
     def picture(self, state: tuple[Image, Float[Array, "h w"]], frame: Int[Array, ""]) -> Image:
         del frame
