@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from robust_jax.core.checks import check_non_negative, nearest
 from robust_jax.data.arrays import check_finite
@@ -55,20 +55,7 @@ class Tabular:
         is_test[test_rows] = True
         if is_test.all() or not is_test.any():
             raise ValueError(f"Expected rows to train and to test on in split {self.number} of {where}, got one kind.")
-        inputs, _ = _standardised(inputs, ~is_test)
-        targets, scale = _standardised(targets, ~is_test)
-        source = Source(
-            name=f"{self.name}_split{self.number}",
-            split=split,
-            class_names=(),
-            image_shape=(1, 1, inputs.shape[1]),
-            read=read_arrays(inputs[:, None, None], targets),
-            ids=np.flatnonzero(is_test if split == "test" else ~is_test),
-            threaded=False,
-            target_scale=tuple(scale.tolist()),
-            image_dtype="float32",
-        )
-        return source if split == "test" else hold_out(source, split, self.validation)
+        return _source(f"{self.name}_split{self.number}", split, inputs, targets, is_test, self.validation)
 
     def _file(self) -> Path:
         root = Path(self.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -79,6 +66,62 @@ class Tabular:
             names = sorted(path.stem for path in root.glob("*.npz"))
             raise FileNotFoundError(f"No file {self.name}.npz in {root}.{nearest(self.name, names)}")
         return file
+
+
+@dataclasses.dataclass(frozen=True)
+class Diabetes:
+    """Progression of diabetes in 442 patients, by ten measurements, that comes with scikit-learn (Efron et al., 2004).
+
+    Rows are as those of :class:`Tabular`. A tenth of them, drawn by ``number``, is the test split.
+    """
+
+    number: int = 0
+    """Number of the split."""
+    validation: float = 0.0
+    """Training rows held out: a fraction, or a count."""
+
+    def __post_init__(self):
+        check_non_negative("number", self.number)
+        check_validation(self.validation)
+
+    @property
+    def name(self) -> str:
+        return "diabetes"
+
+    def load(self, split: str) -> Source:
+        """One split: train, validation or test."""
+        check_split(split)
+        from sklearn.datasets import load_diabetes
+
+        inputs, targets = load_diabetes(return_X_y=True)
+        is_test = np.zeros(len(inputs), bool)
+        order = np.random.Generator(np.random.PCG64(self.number)).permutation(len(inputs))
+        is_test[order[: len(inputs) // 10]] = True
+        return _source(f"{self.name}_split{self.number}", split, inputs, targets[:, None], is_test, self.validation)
+
+
+def _source(
+    name: str,
+    split: str,
+    inputs: Float[np.ndarray, "n d"],
+    targets: Float[np.ndarray, "n t"],
+    is_test: Bool[np.ndarray, "n"],
+    validation: float,
+) -> Source:
+    inputs, _ = _standardised(inputs, ~is_test)
+    targets, scale = _standardised(targets, ~is_test)
+    source = Source(
+        name=name,
+        split=split,
+        class_names=(),
+        image_shape=(1, 1, inputs.shape[1]),
+        read=read_arrays(inputs[:, None, None], targets),
+        ids=np.flatnonzero(is_test if split == "test" else ~is_test),
+        threaded=False,
+        target_scale=tuple(scale.tolist()),
+        image_dtype="float32",
+    )
+    return source if split == "test" else hold_out(source, split, validation)
 
 
 def _read(
@@ -104,7 +147,7 @@ def _read(
 
 
 def _standardised(
-    values: Float[np.ndarray, "n d"], used: np.ndarray
+    values: Float[np.ndarray, "n d"], used: Bool[np.ndarray, "n"]
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "d"]]:
     """Values with mean 0 and variance 1 over the rows used, and the standard deviation of each column."""
     values = values.astype(np.float64)
