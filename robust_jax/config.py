@@ -22,7 +22,18 @@ from typing import Any, Protocol
 from robust_jax.core.checks import nearest
 
 PACKAGE = "robust_jax"
-ROOMS = ("attacks", "augmentations", "corruptions", "data", "models", "objectives", "posteriors", "suites", "train")
+ROOMS = (
+    "attacks",
+    "augmentations",
+    "corruptions",
+    "data",
+    "models",
+    "objectives",
+    "posteriors",
+    "suites",
+    "tasks",
+    "train",
+)
 TAG = "component"
 
 Tree = None | bool | int | float | str | list["Tree"] | dict[str, "Tree"]

@@ -1,6 +1,7 @@
 """The vocabulary of the package: array aliases, the values that travel between rooms, and their protocols.
 
-Images are ``float32`` in [0, 1], channels last. ``image`` is one of them, ``images`` a batch.
+Images are ``float32`` in [0, 1], channels last. ``image`` is one of them, ``images`` a batch. A row of d numbers, as of
+a table, is an image of one pixel with d channels, [1, 1, d], in any range.
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ PRNGKeys = Key[Array, "b"]
 
 LogitsFn = Callable[[Images], Float[Array, "b k"]]
 """A classifier of any kind: images in [0, 1] to logits. The one meeting point of the package."""
+
+
+class Shaped(Protocol):
+    """An array, or its shape and dtype alone."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
 
 Scale = Literal["smoke", "small", "paper"]
 """How large an experiment is: seconds on embedded data, minutes on two cores, or as published."""
@@ -153,6 +165,22 @@ class Objective(Protocol):
     ) -> Loss: ...
 
 
+class Task(Protocol):
+    """Meaning of a prediction and its label."""
+
+    def check(self, prediction: Shaped, label: Shaped) -> None:
+        """Raise ``ValueError``, with shapes, unless predictions and labels fit the task."""
+        ...
+
+    def log_likelihood(self, prediction: Array, label: PyTree) -> Float[Array, "b"]:
+        """Log-likelihood of each label, in nats."""
+        ...
+
+    def measures(self, prediction: Array, label: PyTree) -> dict[str, Float[Array, "b"]]:
+        """Return measures of each example, by name."""
+        ...
+
+
 class Params(NamedTuple):
     """What training optimises: the network's parameters and the objective's own."""
 
@@ -190,6 +218,8 @@ class Evaluation(Protocol):
     num_classes: int
     num_examples: int
     image_shape: tuple[int, int, int]
+    target_scale: tuple[float, ...]
+    """Unit of each standardised real target in the data's units; () where labels are classes."""
 
     def batches(self) -> Iterator[Batch]: ...
 

@@ -10,6 +10,7 @@ from robust_jax.data.long_tailed import LongTailed, Oversampled, long_tailed_cou
 from robust_jax.data.pipeline import Feed, MultiFeed, train_feed
 from robust_jax.data.resized import Resized
 from robust_jax.data.source import Source
+from robust_jax.data.tabular import Diabetes, Tabular
 from robust_jax.data.tfds import Tfds
 from robust_jax.data.turned import Turned
 
@@ -19,6 +20,7 @@ __all__ = [
     "CorruptedArrays",
     "CorruptedFolders",
     "CorruptedTfds",
+    "Diabetes",
     "Digits",
     "Evaluation",
     "Feed",
@@ -29,6 +31,7 @@ __all__ = [
     "Oversampled",
     "Resized",
     "Source",
+    "Tabular",
     "Tfds",
     "Turned",
     "evaluation",

@@ -17,12 +17,17 @@ Split = tuple[np.ndarray, np.ndarray]
 class Arrays:
     """Images and labels that the caller holds; compared by content, and saved as a fingerprint only.
 
+    Labels are classes int [n], or real targets float [n, d] for regression. Float images with classes are rounded to
+    uint8; with real targets they stay float32 and may have any range, so that a table of n rows and d columns is
+    images [n, 1, 1, d]. Inputs and targets are not standardised.
+
     Raises:
-        ValueError: if images are not uint8 or in [0, 1], not [n, h, w, c], hold NaN, or differ in number from labels.
+        ValueError: if images are not uint8 or in [0, 1], not [n, h, w, c], hold NaN, or differ in number from labels;
+            if targets are not finite, or train and test differ in their kind of labels.
     """
 
     train: Split | None = None
-    """Images [n, h, w, c], uint8 or float in [0, 1], and labels int [n]."""
+    """Images [n, h, w, c], uint8 or float in [0, 1], and labels int [n]; or images and targets float [n, d]."""
     test: Split | None = None
     """The same, for testing."""
     name: str = "arrays"
@@ -37,6 +42,15 @@ class Arrays:
         for split in ("train", "test"):
             if getattr(self, split) is not None:
                 object.__setattr__(self, split, _check_pair(getattr(self, split), f"{self.name}/{split}"))
+        if self.train is not None and self.test is not None:
+            kinds = [(arrays[0].dtype, arrays[1].dtype, arrays[1].shape[1:]) for arrays in (self.train, self.test)]
+            if kinds[0] != kinds[1]:
+                (image, label, shape), (test_image, test_label, test_shape) = kinds
+                raise ValueError(
+                    f"Expected train and test arrays of one kind in {self.name}, got {image} images with {label} "
+                    f"[n, {', '.join(map(str, shape))}] labels and {test_image} images with {test_label} "
+                    f"[n, {', '.join(map(str, test_shape))}] labels."
+                )
 
     @property
     def fingerprint(self) -> str:
@@ -61,16 +75,27 @@ class Arrays:
         if arrays is None:
             raise ValueError(f"{self.name} has no {'test' if split == 'test' else 'train'} arrays.")
         images, labels = arrays
-        class_names = self.class_names or _numbered([s for s in (self.train, self.test) if s is not None])
+        num_targets = labels.shape[1] if labels.ndim == 2 else 0
+        splits = [] if num_targets else [pair for pair in (self.train, self.test) if pair is not None]
         source = Source(
-            self.name, split, class_names, images.shape[1:], read_arrays(images, labels), np.arange(len(labels))
+            name=self.name,
+            split=split,
+            class_names=self.class_names or _numbered(splits),
+            image_shape=images.shape[1:],
+            read=read_arrays(images, labels),
+            ids=np.arange(len(labels)),
+            target_scale=(1.0,) * num_targets,
+            image_dtype=images.dtype.name,
         )
         return source if split == "test" else hold_out(source, split, self.validation)
 
 
 @dataclasses.dataclass(frozen=True)
 class Npz:
-    """A ``.npz`` file with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``."""
+    """A ``.npz`` file with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``.
+
+    The arrays are as in :class:`Arrays`: labels are classes or real targets.
+    """
 
     path: str
     """The file."""
@@ -109,7 +134,7 @@ def _check_pair(split: object, where: str) -> Split:
 
 
 def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split:
-    """Images as uint8 and labels as int32.
+    """Return images as uint8 and labels as int32; with real targets, float images and targets as float32.
 
     Raises:
         ValueError: naming ``where`` and what was expected.
@@ -117,13 +142,25 @@ def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4:
         raise ValueError(f"Expected images of shape [n, h, w, c] in {where}, got {images.shape}.")
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+    real = np.issubdtype(labels.dtype, np.floating)
+    if real:
+        if labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] == 0:
+            raise ValueError(
+                f"Expected real targets of shape [{len(images)}, d] in {where}, got {labels.dtype} {labels.shape}."
+            )
+    elif labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"Expected {len(images)} integer labels in {where}, got {labels.dtype} {labels.shape}.")
     if len(labels) == 0:
         raise ValueError(f"Expected at least one example in {where}, got none.")
-    if labels.min() < 0:
+    if real:
+        check_finite("targets", labels, where=where)
+        labels = labels.astype(np.float32)
+    elif labels.min() < 0:
         raise ValueError(f"Expected labels >= 0 in {where}, got {labels.min()}.")
     if np.issubdtype(images.dtype, np.floating):
+        if real:
+            check_finite("inputs", images, where=where)
+            return images.astype(np.float32), labels
         if np.isnan(images).any():
             raise ValueError(
                 f"Expected no NaN in {where}, got some in image {int(np.argwhere(np.isnan(images))[0, 0])}."
@@ -133,8 +170,17 @@ def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split
         images = np.round(images * 255).astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(f"Expected images as uint8 or as floats in [0, 1] in {where}, got {images.dtype}.")
-    return images, labels.astype(np.int32)
+    return images, labels if real else labels.astype(np.int32)
+
+
+def check_finite(kind: str, values: np.ndarray, *, where: str) -> None:
+    """Raise ``ValueError``, naming the first row, unless all values are finite in float32."""
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(values.astype(np.float32))
+    if bad.any():
+        row = int(np.argwhere(bad)[0, 0])
+        raise ValueError(f"Expected regression {kind} that are finite in {where}, got {values[bad][0]} in row {row}.")
 
 
 def _numbered(splits: list[Split]) -> tuple[str, ...]:
-    return tuple(str(i) for i in range(max(int(labels.max()) for _, labels in splits) + 1))
+    return tuple(str(i) for i in range(max((int(labels.max()) + 1 for _, labels in splits), default=0)))

@@ -48,8 +48,12 @@ class Evaluation:
     def image_shape(self) -> tuple[int, int, int]:
         return self.source.image_shape
 
+    @property
+    def target_scale(self) -> tuple[float, ...]:
+        return self.source.target_scale
+
     def batches(self) -> Iterator[Batch]:
-        """Masked batches, split over the devices; images are float32 in [0, 1]."""
+        """Masked batches, split over the devices; uint8 images are float32 in [0, 1]."""
         for arrays in self.cached if self.cached is not None else _load(self.source, self.batch_size, self.mesh):
             yield _as_batch(*arrays)
 

@@ -251,6 +251,7 @@ class _Batches:
 
 
 def as_batch(images: jax.Array, labels: jax.Array, ids: jax.Array, mask: jax.Array | None = None) -> Batch:
-    """uint8 images as float32 in [0, 1], with labels, ids and a mask that is True throughout unless given."""
-    mask = jnp.ones(labels.shape, bool) if mask is None else mask
-    return Batch(images.astype(jnp.float32) / 255, labels, mask, ids)
+    """Build a batch: uint8 images as float32 in [0, 1], float images as they are; a mask of True unless given."""
+    mask = jnp.ones(labels.shape[:1], bool) if mask is None else mask
+    pixels = images.astype(jnp.float32)
+    return Batch(pixels / 255 if images.dtype == jnp.uint8 else pixels, labels, mask, ids)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 
 from robust_jax.core.checks import check_choice, check_positive
 
@@ -18,7 +18,10 @@ HOLD_OUT_SEED = 20230510
 # Examples read together: few enough in each thread that a batch occupies every core.
 CHUNK, THREADED_CHUNK = 128, 16
 
-Example = tuple[UInt8[np.ndarray, "h w c"], int]
+Pixels = UInt8[np.ndarray, "..."] | Float[np.ndarray, "..."]
+"""Images as stored: uint8, or float32 that nothing rounds."""
+Label = int | Float[np.ndarray, "d"]
+Example = tuple[Pixels, Label]
 Read = Callable[[int], Example]
 ReadMany = Callable[[Sequence[int]], Sequence[Example]]
 
@@ -53,6 +56,10 @@ class Source:
     """Reads several examples, where that is faster than one by one."""
     threaded: bool = True
     """Whether to decode in threads; for small images they contend for the interpreter's lock, and one is faster."""
+    target_scale: tuple[float, ...] = ()
+    """Unit of each real target in the data's units, where labels are standardised targets f32[d]; () for classes."""
+    image_dtype: str = "uint8"
+    """dtype of the images that ``read`` returns: uint8, or float32 of any range."""
 
     @property
     def num_classes(self) -> int:
@@ -61,7 +68,7 @@ class Source:
     @property
     def num_bytes(self) -> int:
         """Size of all images, decoded."""
-        return len(self) * int(np.prod(self.image_shape))
+        return len(self) * int(np.prod(self.image_shape)) * np.dtype(self.image_dtype).itemsize
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,9 +82,7 @@ class Source:
         example = int(self.ids[position])
         return self._checked(example, *self.read(example))
 
-    def take(
-        self, positions: Int[np.ndarray, "m"]
-    ) -> tuple[UInt8[np.ndarray, "m h w c"], Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    def take(self, positions: Int[np.ndarray, "m"]) -> tuple[Pixels, Shaped[np.ndarray, "m ..."], Int[np.ndarray, "m"]]:
         """Images, labels and ids at several positions, stacked.
 
         Raises:
@@ -86,19 +91,28 @@ class Source:
         ids = self.ids[positions]
         examples = ids.tolist()
         read = self.read_many(examples) if self.read_many is not None else map(self.read, examples)
-        images = np.empty((len(ids), *self.image_shape), np.uint8)
-        labels = np.empty(len(ids), np.int32)
+        images, labels = self._empty(len(ids))
         for i, (example, (image, label)) in enumerate(zip(examples, read, strict=True)):
             images[i], labels[i] = self._checked(example, image, label)
         return images, labels, ids.astype(np.int32)
 
-    def _checked(self, example: int, image: UInt8[np.ndarray, "h w c"], label: int) -> Example:
+    def _empty(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        images = np.empty((size, *self.image_shape), self.image_dtype)
+        if self.target_scale:
+            return images, np.empty((size, len(self.target_scale)), np.float32)
+        return images, np.empty(size, np.int32)
+
+    def _checked(self, example: int, image: Pixels, label: Label) -> Example:
         where = f"{self.name}/{self.split} example {example}"
-        if image.shape != self.image_shape or image.dtype != np.uint8:
+        if image.shape != self.image_shape or image.dtype != self.image_dtype:
             raise ValueError(
-                f"Expected uint8 images of shape {self.image_shape}, got {image.dtype} {image.shape}: {where}."
+                f"Expected {self.image_dtype} images of shape {self.image_shape}, got {image.dtype} {image.shape}: "
+                f"{where}."
             )
-        if not 0 <= label < self.num_classes:
+        if self.target_scale:
+            if np.shape(label) != (len(self.target_scale),) or not np.isfinite(label).all():
+                raise ValueError(f"Expected {len(self.target_scale)} finite targets, got {label!r}: {where}.")
+        elif not 0 <= label < self.num_classes:
             raise ValueError(f"Expected labels in 0..{self.num_classes - 1}, got {label}: {where}.")
         return image, label
 
@@ -106,10 +120,9 @@ class Source:
         """The same examples, fewer or in another order."""
         return dataclasses.replace(self, ids=self.ids[positions])
 
-    def decode(self) -> tuple[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, "n"]]:
-        """All images and labels."""
-        images = np.empty((len(self), *self.image_shape), np.uint8)
-        labels = np.empty(len(self), np.int32)
+    def decode(self) -> tuple[Pixels, Shaped[np.ndarray, "n ..."]]:
+        """All images, and labels int32 [n] or targets float32 [n, d]."""
+        images, labels = self._empty(len(self))
         chunk = THREADED_CHUNK if self.threaded else CHUNK
 
         def fill(start: int) -> None:
@@ -182,4 +195,5 @@ class _ArrayReader:
     labels: Int[np.ndarray, "n"]
 
     def __call__(self, index: int) -> Example:
-        return self.images[index], int(self.labels[index])
+        label = self.labels[index]
+        return self.images[index], label if np.ndim(label) else int(label)

@@ -8,6 +8,7 @@ from robust_jax.models.apply import (
     forward_fn,
     init,
     num_parameters,
+    output_shapes,
     outputs_fn,
     predictor,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "intercepted",
     "linear_layers",
     "num_parameters",
+    "output_shapes",
     "outputs_fn",
     "predictor",
     "resnet18",

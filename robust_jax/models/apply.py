@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -51,6 +52,24 @@ _init = jax.jit(_draw_variables, static_argnums=(0, 2))
 _init_compiled_quickly = jax.jit(
     _draw_variables, static_argnums=(0, 2), compiler_options={"xla_backend_optimization_level": 1}
 )
+
+
+@functools.lru_cache(maxsize=32)
+def output_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables, Output]:
+    """Return the shapes of what :func:`init` returns, and of the output for a batch of one image.
+
+    Nothing is computed; the network is traced once for both.
+
+    Raises:
+        ValueError: if the network cannot take images of this shape.
+    """
+
+    def trace(key: PRNGKey) -> tuple[PyTree, Variables, Output]:
+        output, variables = model.init_with_output({"params": key}, jnp.zeros((1, *image_shape)))
+        variables = dict(variables)
+        return variables.pop("params"), variables, output
+
+    return jax.eval_shape(trace, jax.random.key(0))
 
 
 def apply_network(model: nn.Module, variables: Variables, images: Images, **settings: Any) -> Any:

@@ -1,5 +1,6 @@
 """Training losses: ``objective(key, forward, params, batch, state, context) -> Loss``."""
 
+from robust_jax.mathematics.gaussian import gaussian_nll, mean_and_variance
 from robust_jax.objectives.adversarial import Adversarial
 from robust_jax.objectives.cross_entropy import (
     CrossEntropy,
@@ -11,7 +12,7 @@ from robust_jax.objectives.cross_entropy import (
 )
 from robust_jax.objectives.denoising import Denoising
 from robust_jax.objectives.dign import Dign, kl_to_views
-from robust_jax.objectives.gaussian import GaussianNll, gaussian_nll, mean_and_variance
+from robust_jax.objectives.gaussian import AdversarialGaussianNll, GaussianNll
 from robust_jax.objectives.inner import Perturbed, perturb, warm_up
 from robust_jax.objectives.invariance import Invariance
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
@@ -24,6 +25,7 @@ from robust_jax.objectives.vat import Vat
 
 __all__ = [
     "Adversarial",
+    "AdversarialGaussianNll",
     "CrossEntropy",
     "Denoising",
     "Dign",

@@ -2,6 +2,7 @@
 
 from robust_jax.posteriors.emp_cov import EmpCov, input_covariance
 from robust_jax.posteriors.ensemble import Ensemble, Mixture, ensemble, stack
+from robust_jax.posteriors.gaussian_ensemble import GaussianEnsemble, gaussian_ensemble
 from robust_jax.posteriors.gaussian_mixture import gaussian_mixture
 from robust_jax.posteriors.hamiltonian import Hmc, Nuts
 from robust_jax.posteriors.isotonic import Isotonic, IsotonicRegression
@@ -23,6 +24,7 @@ __all__ = [
     "EmpCov",
     "Ensemble",
     "FittedPrior",
+    "GaussianEnsemble",
     "GaussianPrior",
     "Hmc",
     "Isotonic",
@@ -51,6 +53,7 @@ __all__ = [
     "TemperatureScaling",
     "VectorScaling",
     "ensemble",
+    "gaussian_ensemble",
     "gaussian_mixture",
     "input_covariance",
     "laplace_bridge",

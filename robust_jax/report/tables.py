@@ -61,6 +61,9 @@ COLUMNS = (
         Column(f"{metric.replace('_', ' ')} %", "universal", "perturbation", metric, 100, 1)
         for metric in ("success_rate", "transfer_rate", "locality", "translation_invariance")
     ),
+    Column("RMSE", "regression", "test", "rmse", 1, 4),
+    Column("Gaussian NLL", "regression", "test", "nll", 1, 3),
+    Column("mixture NLL", "regression", "test", "mixture_nll", 1, 3),
     Column("translation error %", "translation", "all", "mean_error", 100, 2),
     Column("−consistency %", "translation", "all", "mean_consistency", -100, 2),
     *(

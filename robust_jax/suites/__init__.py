@@ -20,6 +20,7 @@ from robust_jax.suites.out_of_distribution import OutOfDistribution
 from robust_jax.suites.perturbations import Perturbations
 from robust_jax.suites.published_corruptions import PublishedCorruptions
 from robust_jax.suites.random_lp import RandomLp
+from robust_jax.suites.regression import RegressionSuite
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.spatial import Spatial
 from robust_jax.suites.store import CaseStore
@@ -46,6 +47,7 @@ __all__ = [
     "Perturbations",
     "PublishedCorruptions",
     "RandomLp",
+    "RegressionSuite",
     "RowLabels",
     "Samples",
     "Spatial",

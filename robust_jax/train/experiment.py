@@ -15,7 +15,7 @@ from robust_jax.train.initial import FromRun
 from robust_jax.train.optimisers import Sgd
 from robust_jax.train.schedules import Cosine
 from robust_jax.train.stage import Stage, Stream
-from robust_jax.types import Augmentation, Mixer, Objective
+from robust_jax.types import Augmentation, Mixer, Objective, Task
 
 MEMBER_MAPS = ("auto", "turn", "map", "vmap", "devices")
 
@@ -91,6 +91,9 @@ class Experiment:
     """Random transforms that couple the examples of a batch, applied in turn."""
     objective: Objective = CrossEntropy()
     """The training loss."""
+    task: Task | None = None
+    """Meaning of predictions and labels; None takes classification, or regression where the data has real targets,
+    with variances if the network has twice as many outputs."""
     gradient: Gradient = Mean()
     """Differentiation of the loss."""
     optimiser: Any = Sgd()

@@ -27,7 +27,9 @@ from robust_jax.train.members import choose_member_map, example_batch, make_memb
 from robust_jax.train.preemption import Preempted, Preemption
 from robust_jax.train.scalars import ScalarWriter
 from robust_jax.train.state import TrainState, Variables, init_state
+from robust_jax.train.task import fitting_task
 from robust_jax.train.validation import make_validation
+from robust_jax.types import Task
 
 CHECKPOINTS = "checkpoints"
 
@@ -36,7 +38,8 @@ CHECKPOINTS = "checkpoints"
 class Trained:
     """The outcome of training: the network, the variables to evaluate, and the steps taken of all there are.
 
-    Where :class:`~robust_jax.train.Snapshots` were taken along the way, they are here as well.
+    Where :class:`~robust_jax.train.Snapshots` were taken along the way, they are here as well. ``task`` is the meaning
+    of the predictions; None where neither the experiment nor the data says it.
     """
 
     model: Any
@@ -44,6 +47,7 @@ class Trained:
     step: int
     total_steps: int
     snapshots: tuple[PyTree, ...] = ()
+    task: Task | None = None
 
     @property
     def predictor(self):
@@ -129,7 +133,11 @@ def _fit_stage(
     starts = initial or [None] * len(experiments)
     prepared = _prepare(experiments[0])
     state = _initial_state(experiments[0], prepared, starts[0])
-    sizes = {"image_shape": prepared.source.image_shape, "num_classes": prepared.source.num_classes}
+    sizes = {
+        "image_shape": prepared.source.image_shape,
+        "num_classes": prepared.source.num_classes,
+        "num_targets": len(prepared.source.target_scale),
+    }
     member_map = choose_member_map(experiments[0], len(experiments), state, mesh=prepared.mesh, **sizes)
     if member_map != "turn" or len(experiments) == 1:
         others = zip(experiments[1:], starts[1:], strict=True)
@@ -182,12 +190,12 @@ def _train(
     console: Console | None,
 ) -> tuple[Trained, ...]:
     first, execution = experiments[0], experiments[0].execution
-    mesh, source, _, steps_per_epoch, total_steps, optimiser = prepared
+    mesh, source, _, steps_per_epoch, total_steps, optimiser, task = prepared
     network = first.network()
     save_every = execution.checkpoint_every or steps_per_epoch
     start_step = int(states[0].step)
     if start_step >= total_steps:
-        return tuple(_trained(network, state, total_steps) for state in states)
+        return tuple(_trained(network, state, total_steps, task) for state in states)
 
     with contextlib.ExitStack() as stack:
         feed = _feed(first, prepared)
@@ -195,7 +203,7 @@ def _train(
         feeds = [feed.with_seed(experiment.seed) for experiment in experiments]
         sizes = {"steps_per_epoch": steps_per_epoch, "num_classes": source.num_classes}
         members = make_members(experiments, member_map, optimiser, feed.fetch, mesh, **sizes)
-        validate = make_validation(first, mesh)
+        validate = make_validation(first, mesh, task)
         scalars = [stack.enter_context(ScalarWriter(workdir, step=start_step)) for workdir in workdirs]
         preemption = stack.enter_context(Preemption())
         show = stack.enter_context(_progress(console, start_step, total_steps))
@@ -229,11 +237,11 @@ def _train(
         for saved in checkpoints:
             saved.wait()
     ended = [members.member(together, i) for i in range(len(experiments))]
-    return tuple(_trained(network, state, total_steps) for state in ended)
+    return tuple(_trained(network, state, total_steps, task) for state in ended)
 
 
-def _trained(network: Any, state: TrainState, total_steps: int) -> Trained:
-    return Trained(network, state.variables(), int(state.step), total_steps, state.snapshots())
+def _trained(network: Any, state: TrainState, total_steps: int, task: Task | None) -> Trained:
+    return Trained(network, state.variables(), int(state.step), total_steps, state.snapshots(), task)
 
 
 def restore(experiment: Experiment, workdir: Path) -> Trained:
@@ -251,7 +259,7 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
         state = checkpoints.restore(state)
     if state is None:
         raise FileNotFoundError(f"No readable checkpoint in {folder / CHECKPOINTS}.")
-    return _trained(last.network(), state, prepared.total_steps)
+    return _trained(last.network(), state, prepared.total_steps, prepared.task)
 
 
 class _Prepared(NamedTuple):
@@ -263,6 +271,7 @@ class _Prepared(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     optimiser: optax.GradientTransformation
+    task: Task | None
 
 
 def _prepare(experiment: Experiment) -> _Prepared:
@@ -274,9 +283,8 @@ def _prepare(experiment: Experiment) -> _Prepared:
     steps_per_epoch = len(source) // experiment.batch_size
     if steps_per_epoch == 0:
         raise ValueError(f"Expected batch_size <= {len(source)} training examples, got {experiment.batch_size}.")
-    num_outputs = getattr(experiment.model, "num_classes", source.num_classes)
-    if num_outputs != source.num_classes:
-        raise ValueError(f"model.num_classes is {num_outputs}, but {source.name} has {source.num_classes} classes.")
+    params, model_state, output = models.output_shapes(experiment.network(), source.image_shape)
+    task = fitting_task(experiment, source, output.prediction)
     extra = {name: stream.data.load("train") for name, stream in experiment.extra.items()}
     for name, stream in extra.items():
         if stream.image_shape != source.image_shape:
@@ -291,13 +299,10 @@ def _prepare(experiment: Experiment) -> _Prepared:
             f"got epochs={experiment.epochs}."
         )
     optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
-    params, model_state = jax.eval_shape(
-        lambda key: models.init(experiment.network(), key, source.image_shape), jax.random.key(0)
-    )
     experiment.gradient.check(model_state)
     if experiment.trainable is not None:
         optimiser = only_trainable(optimiser, matches(params, experiment.trainable, argument="trainable"))
-    return _Prepared(mesh, source, extra, steps_per_epoch, total_steps, optimiser)
+    return _Prepared(mesh, source, extra, steps_per_epoch, total_steps, optimiser, task)
 
 
 def _feed(experiment: Experiment, prepared: _Prepared) -> data.Feed:
@@ -323,7 +328,9 @@ def _initial_state(experiment: Experiment, prepared: _Prepared, initial: Variabl
         raise ValueError(
             f"Expected the weights of run {experiment.initial.name!r} as initial=, got none; robust-jax run trains it."
         )
-    example = example_batch(experiment, prepared.source.image_shape, prepared.source.num_classes)
+    source = prepared.source
+    num_targets = len(source.target_scale)
+    example = example_batch(experiment, source.image_shape, source.num_classes, num_targets=num_targets)
     state = init_state(experiment, prepared.optimiser, example, initial=initial)
     return replicate(state, prepared.mesh)
 

@@ -217,13 +217,20 @@ class Needs:
         return here * self.state + at_once * (self.gradient + self.activations)
 
 
-def needs(experiment: Experiment, state: TrainState, image_shape: tuple[int, int, int], num_classes: int) -> Needs:
+def needs(
+    experiment: Experiment,
+    state: TrainState,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    num_targets: int = 0,
+) -> Needs:
     """What one network needs, counted from its arrays without computing or compiling anything.
 
     Activations are those that differentiation keeps, before XLA fuses any, so that less may be needed. The data set,
     where it is kept on the device, is not counted.
     """
-    batch = example_batch(experiment, image_shape, num_classes)
+    batch = example_batch(experiment, image_shape, num_classes, num_targets=num_targets)
     model = experiment.network()
     context = Context(jnp.int32(0), jnp.int32(0), jnp.float32(0))
 
@@ -241,19 +248,29 @@ def needs(experiment: Experiment, state: TrainState, image_shape: tuple[int, int
     return Needs(_num_bytes(state), _num_bytes(state.params), _num_bytes(activations))
 
 
-def example_batch(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> Batch:
-    """Return the shapes of a training batch as the objective sees it, extra streams included."""
+def example_batch(
+    experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, *, num_targets: int = 0
+) -> Batch:
+    """Return the shapes of a training batch as the objective sees it, extra streams included.
 
-    def shapes(size: int, *, soft: bool) -> Batch:
+    Args:
+        experiment: what is trained.
+        image_shape: (h, w, c).
+        num_classes: number of classes of the labels.
+        num_targets: number of real targets that the training set has in place of classes.
+    """
+
+    def shapes(size: int, *, width: int) -> Batch:
         return Batch(
             image=jax.ShapeDtypeStruct((size, *image_shape), jnp.float32),
-            label=jax.ShapeDtypeStruct((size, num_classes) if soft else (size,), jnp.float32 if soft else jnp.int32),
+            label=jax.ShapeDtypeStruct((size, width) if width else (size,), jnp.float32 if width else jnp.int32),
             mask=jax.ShapeDtypeStruct((size,), jnp.bool_),
             id=jax.ShapeDtypeStruct((size,), jnp.int32),
         )
 
-    batch = shapes(experiment.batch_size * experiment.gradient.augmentations, soft=bool(experiment.mixers))
-    extras = {name: shapes(stream.batch_size, soft=False) for name, stream in experiment.extra.items()}
+    width = num_targets or (num_classes if experiment.mixers else 0)
+    batch = shapes(experiment.batch_size * experiment.gradient.augmentations, width=width)
+    extras = {name: shapes(stream.batch_size, width=0) for name, stream in experiment.extra.items()}
     return batch._replace(extras=extras)
 
 
@@ -265,6 +282,7 @@ def choose_member_map(
     image_shape: tuple[int, int, int],
     num_classes: int,
     mesh: Mesh,
+    num_targets: int = 0,
 ) -> str:
     """``turn``, ``map``, ``vmap`` or ``devices``: what the experiment's execution says, or its rule of ``auto``.
 
@@ -275,6 +293,7 @@ def choose_member_map(
         image_shape: (h, w, c).
         num_classes: of the labels.
         mesh: the devices.
+        num_targets: number of real targets in place of classes.
 
     Raises:
         ValueError: if members are to be divided over devices and do not divide, or if an estimate of the memory that
@@ -288,7 +307,7 @@ def choose_member_map(
             f"Expected members to divide by the {mesh.size} devices with member_map='devices', "
             f"got members={num_members}."
         )
-    need = needs(experiment, state, image_shape, num_classes)
+    need = needs(experiment, state, image_shape, num_classes, num_targets=num_targets)
     limit = _limit(experiment, mesh)
     with compiled_for(platform_of(mesh)):
         estimates = {name: need.of(name, num_members, mesh.size) for name in ("turn", "map", "vmap", "devices")}

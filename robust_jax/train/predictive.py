@@ -15,18 +15,19 @@ from rich.console import Console
 from robust_jax import data, posteriors
 from robust_jax.core.keys import RunKeys
 from robust_jax.core.mesh import data_mesh
+from robust_jax.tasks import Regression
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.loop import Trained, fit_members, restore
 from robust_jax.train.state import Variables
-from robust_jax.types import Evaluation
+from robust_jax.types import Evaluation, LogitsFn, Task
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedEnsemble:
     """Members, and what they predict together: as :class:`~robust_jax.train.Trained`."""
 
-    predictor: Partial
-    """The logits function."""
+    predictor: LogitsFn
+    """The logits function, or for regression the predictor of means and variances."""
     members: tuple[Trained, ...]
     """Each network; in place of one, its snapshots where it has any."""
 
@@ -99,8 +100,16 @@ def _predictor(
     if sources:
         examples = [_as_they_are(experiment, source) for source in sources]
         predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
-    together = posteriors.ensemble(predictors).logits_fn() if len(members) > 1 else predictors[0]
-    return TrainedEnsemble(together, members)
+    return TrainedEnsemble(_together(predictors, members[0].task), members)
+
+
+def _together(predictors: list[LogitsFn], task: Task | None) -> LogitsFn:
+    """Combine equally likely members as their task says: normal distributions, or else probabilities of classes."""
+    if len(predictors) == 1:
+        return predictors[0]
+    if isinstance(task, Regression):
+        return posteriors.gaussian_ensemble(predictors, variance=task.variance, least_variance=task.least_variance)
+    return posteriors.ensemble(predictors).logits_fn()
 
 
 def fit_splits(posterior: Any) -> tuple[str, ...]:

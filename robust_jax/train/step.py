@@ -44,7 +44,7 @@ def make_train_step(
             over the whole batch.
         steps_per_epoch: says which epoch a step belongs to; the augmentation of an example is a function of
             (key, epoch, id).
-        num_classes: of the labels, which mixers take as probabilities.
+        num_classes: of the labels, which mixers take as probabilities; real targets stay as they are.
 
     Returns:
         The step; ``key`` is that of the seed, and ``state`` is donated. ``scalars`` holds a value per step. A step
@@ -130,7 +130,7 @@ def _augmented(experiment: Experiment, keys: RunKeys, batch: Batch, context: Con
             example = example_keys(keys.augmentation(context.step, name), own.id)
             images = jax.vmap(stream.augmentation)(example, own.image)
             batch = batch._replace(extras={**batch.extras, name: own._replace(image=images)})
-    if experiment.mixers:
+    if experiment.mixers and jnp.issubdtype(batch.label.dtype, jnp.integer):
         batch = batch._replace(label=smooth_labels(batch.label, num_classes))
     for i, mixer in enumerate(experiment.mixers):
         batch = mixer(keys.mixer(i, context.step), batch)

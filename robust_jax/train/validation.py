@@ -1,24 +1,34 @@
-"""Error, NLL and ECE on held-out training examples, after every epoch."""
+"""Measures of the task on held-out training examples, after every epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
 from robust_jax import data, metrics, models
+from robust_jax.core.mesh import to_host
+from robust_jax.tasks import Classification
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.state import TrainState
-from robust_jax.types import Batch
+from robust_jax.types import Batch, Task
 
 
-def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState], dict[str, float]] | None:
-    """A function from the state to its validation error, NLL and ECE; ``None`` where no examples are held out.
+def make_validation(
+    experiment: Experiment, mesh: Mesh, task: Task | None
+) -> Callable[[TrainState], dict[str, float]] | None:
+    """Return a function from the state to its validation measures; ``None`` where no examples are held out.
+
+    Classifiers have error, NLL and ECE; other tasks the means of their measures, and for ``squared_error`` the RMSE.
 
     Raises:
-        ValueError: when called, if the network is no classifier.
+        ValueError: if the predictions have no task.
     """
     if not getattr(experiment.data, "validation", 0):
         return None
@@ -26,6 +36,21 @@ def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState]
     batch_size = min(experiment.execution.eval_batch_size, len(source))
     evaluation = data.evaluation(source, batch_size=batch_size, mesh=mesh)
     model = experiment.network()
+    if task is None:
+        raise ValueError(
+            f"Expected a task to validate {type(model).__name__} by, got task=None; name one or hold no examples out."
+        )
+
+    def validate_task(state: TrainState) -> dict[str, float]:
+        predictor = models.predictor(model, state.variables())
+        parts = to_host([_measure_sums(task, predictor, batch) for batch in evaluation.batches()])
+        means = {name: float(np.sum([part[name] for part in parts])) / len(source) for name in parts[0]}
+        if "squared_error" in means:
+            means["rmse"] = means.pop("squared_error") ** 0.5
+        return {f"validation_{name}": value for name, value in means.items()}
+
+    if not isinstance(task, Classification):
+        return validate_task
 
     def validate(state: TrainState) -> dict[str, float]:
         predictor = models.predictor(model, state.variables())
@@ -37,7 +62,10 @@ def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[TrainState]
 
 @jax.jit
 def _sums(predictor: Any, batch: Batch) -> metrics.ClassifierSums:
-    logits = predictor(batch.image)
-    if logits.ndim != 2:
-        raise ValueError(f"Expected logits [b, k] to validate, got shape {logits.shape}; hold no examples out.")
-    return metrics.classifier_sums(logits, batch.label, batch.mask)
+    return metrics.classifier_sums(predictor(batch.image), batch.label, batch.mask)
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure_sums(task: Task, predictor: Any, batch: Batch) -> dict[str, Float[Array, ""]]:
+    measures = task.measures(predictor(batch.image), batch.label)
+    return {name: jnp.sum(jnp.where(batch.mask, values, 0)) for name, values in measures.items()}

@@ -8,7 +8,14 @@ import scipy.stats
 from objective_values import evaluate
 
 from robust_jax import attacks, config, data, models, train
-from robust_jax.objectives import Adversarial, CrossEntropy, GaussianNll, gaussian_nll, mean_and_variance
+from robust_jax.objectives import (
+    Adversarial,
+    AdversarialGaussianNll,
+    CrossEntropy,
+    GaussianNll,
+    gaussian_nll,
+    mean_and_variance,
+)
 from robust_jax.posteriors import gaussian_mixture
 from robust_jax.types import Batch, Output
 
@@ -98,6 +105,59 @@ def test_gaussian_objective_finds_mean_and_variance(problem):
         evaluate(GaussianNll(), None, constant, best, batch._replace(label=jnp.zeros((12, 3))))
 
 
+def gaussian_problem(problem):
+    """Targets of a linear network with one mean and one variance."""
+    params, batch = problem
+    targets = jax.random.normal(jax.random.key(3), (12, 1)) * 2
+    objective = AdversarialGaussianNll(eps=0.02, weight=0.3)
+    return params, batch._replace(label=targets), objective, objective.init(jax.random.key(0), params, batch)[1]
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_adversarial_regression_is_fgsm_of_one_percent_of_the_range(problem, transform):
+    """Scipy's loss where every input moved by a fraction of its own range along the sign of the loss's slope."""
+    params, batch, objective, state = gaussian_problem(problem)
+    # Inputs of unlike ranges; those of padding do not count.
+    image = batch.image * jnp.array([1.0, 5.0, 0.1, 2.0]).reshape(1, 2, 2, 1)
+    batch = batch._replace(image=image.at[10:].set(1e3))
+    run = transform(lambda p, b, s: evaluate(objective, jax.random.key(1), linear_forward, p, b, state=s))
+    loss, aux = run(params, batch, state)
+
+    def nll(images):
+        outputs = images.reshape(12, 4).astype(float) @ np.asarray(params, float)
+        return -scipy.stats.norm.logpdf(
+            np.asarray(batch.label)[:, 0], outputs[:, 0], np.sqrt(np.log1p(np.exp(outputs[:, 1])) + 1e-6)
+        )
+
+    images = np.asarray(batch.image, float).reshape(12, 4)[:10]
+    images = np.concatenate([images, np.zeros((2, 4))])
+    slopes = np.stack([nll(images + 1e-6 * unit) - nll(images - 1e-6 * unit) for unit in np.eye(4)], axis=1)
+    widths = np.ptp(images[:10], axis=0)
+    clean, moved = nll(images)[:10].mean(), nll(images + 0.02 * widths * np.sign(slopes))[:10].mean()
+    assert moved > clean
+    np.testing.assert_allclose(loss, 0.7 * clean + 0.3 * moved, rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["adversarial_nll"], moved, rtol=1e-5)
+    np.testing.assert_allclose((aux.state[1] - aux.state[0]).ravel(), widths, rtol=1e-6)
+    # The range holds that of earlier batches too.
+    _, later = run(params, batch._replace(image=0.5 * batch.image), aux.state)
+    np.testing.assert_allclose(later.state[1], aux.state[1])
+    assert (later.state[0] <= aux.state[0]).all()
+
+
+def test_adversarial_regression_without_weight_is_gaussian_nll(problem):
+    params, batch, _, state = gaussian_problem(problem)
+    key = jax.random.key(1)
+    plain = jax.value_and_grad(lambda p: evaluate(GaussianNll(), key, linear_forward, p, batch)[0])(params)
+    for neutral in (AdversarialGaussianNll(weight=0.0), AdversarialGaussianNll(eps=0.0)):
+        found = jax.value_and_grad(lambda p, o=neutral: evaluate(o, key, linear_forward, p, batch, state=state)[0])(
+            params
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, found)
+    padding = batch._replace(mask=jnp.zeros(12, bool))
+    loss, _ = evaluate(AdversarialGaussianNll(), key, linear_forward, params, padding, state=state)
+    assert loss == 0
+
+
 def test_mixture_has_the_moments_of_its_draws():
     generator = np.random.default_rng(0)
     means, variances = generator.normal(100, 2, (3, 4, 2)), generator.uniform(0.5, 2, (3, 4, 2))
@@ -117,5 +177,7 @@ def test_bad_values(problem):
         evaluate(Adversarial(attacks.Square()), jax.random.key(0), linear_forward, params, soft)
     with pytest.raises(ValueError, match="least_variance > 0"):
         GaussianNll(least_variance=0.0)
+    with pytest.raises(ValueError, match="eps >= 0"):
+        AdversarialGaussianNll(eps=-0.1)
     with pytest.raises(ValueError, match="means and as many variances"):
         mean_and_variance(jnp.zeros((2, 3)))

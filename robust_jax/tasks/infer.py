@@ -1,0 +1,26 @@
+"""The task that a data set and a network imply."""
+
+from __future__ import annotations
+
+from robust_jax.tasks.classification import Classification
+from robust_jax.tasks.regression import Regression
+from robust_jax.types import Shaped, Task
+
+
+def infer_task(prediction: Shaped, *, num_classes: int, target_scale: tuple[float, ...]) -> Task | None:
+    """Return the task of a network's predictions on a data set.
+
+    Args:
+        prediction: predictions of a batch, or their shape.
+        num_classes: number of classes of the data.
+        target_scale: unit of each real target; () where labels are classes.
+
+    Returns:
+        :class:`Regression` where the data has real targets, with variances unless the network has one output per
+        target; :class:`Classification` where it has classes and predictions are [b, k]; else None, as for a network
+        that returns images.
+    """
+    if target_scale:
+        variance = prediction.shape[-1] != len(target_scale)
+        return Regression(len(target_scale), variance=variance, scale=target_scale)
+    return Classification(num_classes) if len(prediction.shape) == 2 else None
