@@ -35,7 +35,7 @@ class Adversarial:
     """
 
     attack: Any
-    """``(keys, logits_fn, images, labels) -> images``, such as :class:`~robust_jax.attacks.FGSM`."""
+    """``(keys, predictor, images, labels) -> images``, such as :class:`~robust_jax.attacks.FGSM`."""
     weight: float = 0.5
     """w: share of the adversarial images in the loss; 0 is plain cross-entropy."""
     label_smoothing: float = 0.0
@@ -52,12 +52,12 @@ class Adversarial:
             )
         attack_key, key = jax.random.split(key)
 
-        def logits_fn(params: PyTree, images: Array) -> Array:
+        def predict(params: PyTree, images: Array) -> Array:
             return forward(params, images, train=False)[0].logits
 
         adversarial = self.attack(
             example_keys(attack_key, batch.id),
-            Partial(logits_fn, jax.lax.stop_gradient(params)),
+            Partial(predict, jax.lax.stop_gradient(params)),
             batch.image,
             batch.label,
         )

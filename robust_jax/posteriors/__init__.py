@@ -1,19 +1,18 @@
-"""Distributions over weights, and predictions averaged over them: logits functions as any other."""
+"""Distributions over weights, and predictions averaged over them; fitted ones are predictors."""
 
 from robust_jax.posteriors.emp_cov import EmpCov, input_covariance
-from robust_jax.posteriors.ensemble import Ensemble, Mixture, ensemble, stack
 from robust_jax.posteriors.gaussian_mixture import gaussian_mixture
 from robust_jax.posteriors.hamiltonian import Hmc, Nuts
 from robust_jax.posteriors.isotonic import Isotonic, IsotonicRegression
 from robust_jax.posteriors.langevin import Sghmc, Sgld
 from robust_jax.posteriors.laplace import Coverage, Laplace
-from robust_jax.posteriors.laplace_posterior import LaplacePosterior, PriorSearch
+from robust_jax.posteriors.laplace_posterior import LaplacePosterior, LaplacePredictive, PriorSearch
 from robust_jax.posteriors.links import laplace_bridge, monte_carlo, probit
 from robust_jax.posteriors.monte_carlo_dropout import MonteCarloDropout, MonteCarloDropoutPosterior
 from robust_jax.posteriors.norm_statistics import recomputed_norms
 from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, LaplacePrior, StudentPrior
 from robust_jax.posteriors.sampler import Samples
-from robust_jax.posteriors.scaling import Scaled, TemperatureScaling, VectorScaling
+from robust_jax.posteriors.scaling import TemperatureScaling, VectorScaling
 from robust_jax.posteriors.subnetworks import LargestMagnitude, LargestVariance, RandomWeights
 from robust_jax.posteriors.svi import Svi, SviPosterior
 from robust_jax.posteriors.swag import Moments, Swag, SwagPosterior, sample_weights
@@ -21,7 +20,6 @@ from robust_jax.posteriors.swag import Moments, Swag, SwagPosterior, sample_weig
 __all__ = [
     "Coverage",
     "EmpCov",
-    "Ensemble",
     "FittedPrior",
     "GaussianPrior",
     "Hmc",
@@ -29,10 +27,10 @@ __all__ = [
     "IsotonicRegression",
     "Laplace",
     "LaplacePosterior",
+    "LaplacePredictive",
     "LaplacePrior",
     "LargestMagnitude",
     "LargestVariance",
-    "Mixture",
     "Moments",
     "MonteCarloDropout",
     "MonteCarloDropoutPosterior",
@@ -40,7 +38,6 @@ __all__ = [
     "PriorSearch",
     "RandomWeights",
     "Samples",
-    "Scaled",
     "Sghmc",
     "Sgld",
     "StudentPrior",
@@ -50,7 +47,6 @@ __all__ = [
     "SwagPosterior",
     "TemperatureScaling",
     "VectorScaling",
-    "ensemble",
     "gaussian_mixture",
     "input_covariance",
     "laplace_bridge",
@@ -58,5 +54,4 @@ __all__ = [
     "probit",
     "recomputed_norms",
     "sample_weights",
-    "stack",
 ]

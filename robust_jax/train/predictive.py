@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.tree_util import Partial
 from rich.console import Console
 
-from robust_jax import data, posteriors
+from robust_jax import data, predictors
 from robust_jax.core.keys import named_key
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.loop import Trained, fit_members, restore
-from robust_jax.types import Evaluation
+from robust_jax.types import Evaluation, LogitsFn
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedEnsemble:
     """Members, and what they predict together: as :class:`~robust_jax.train.Trained`."""
 
-    predictor: Partial
-    """The logits function."""
+    predictor: LogitsFn
+    """What they predict together."""
     members: tuple[Trained, ...]
     """Each network; in place of one, its snapshots where it has any."""
 
@@ -89,11 +88,11 @@ def _predictor(
     folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
     trained = train(member_experiments(experiment), folders)
     members = tuple(member for one in trained for member in _snapshots(one))
-    predictors = [member.predictor for member in members]
+    parts = [member.predictor for member in members]
     if sources:
         examples = [_as_they_are(experiment, source) for source in sources]
-        predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
-    together = posteriors.ensemble(predictors).logits_fn() if len(members) > 1 else predictors[0]
+        parts = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
+    together = predictors.ensemble(parts) if len(members) > 1 else parts[0]
     return TrainedEnsemble(together, members)
 
 
@@ -113,9 +112,9 @@ def _as_they_are(experiment: Experiment, source: data.Source) -> Evaluation:
     return data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
 
 
-def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: list[Evaluation]) -> Partial:
+def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: list[Evaluation]) -> LogitsFn:
     key = jax.random.fold_in(named_key(jax.random.key(experiment.seed), "posterior"), member)
     fit_key, predict_key = jax.random.split(key)
     batches = [split.batches() for split in examples]
-    state = experiment.posterior.fit(fit_key, trained.model, trained.variables, *batches)
-    return state.logits_fn(predict_key)
+    fitted = experiment.posterior.fit(fit_key, trained.model, trained.variables, *batches)
+    return fitted.bind(predict_key) if isinstance(fitted, predictors.Draws) else fitted
