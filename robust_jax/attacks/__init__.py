@@ -1,4 +1,4 @@
-"""Worst-case inputs: ``attack(keys, logits_fn, images, labels) -> adversarial images``, for any logits function."""
+"""Worst-case inputs: ``attack(keys, predictor, images, labels) -> adversarial images``, for any predictor."""
 
 from robust_jax.attacks.acceptance import Acceptance, repeated_acceptance
 from robust_jax.attacks.autoattack import AutoAttack, AutoAttackResult, Stage
@@ -9,7 +9,6 @@ from robust_jax.attacks.black_box.nes import NES
 from robust_jax.attacks.black_box.one_pixel import OnePixel
 from robust_jax.attacks.black_box.spsa import SPSA
 from robust_jax.attacks.black_box.square import Square
-from robust_jax.attacks.composition import bpda, mean_of, mean_of_stacked, vote_of
 from robust_jax.attacks.engine import Maximum, maximise
 from robust_jax.attacks.gradient.apgd import APGD, APGDT
 from robust_jax.attacks.gradient.nfgsm import NFGSM
@@ -29,7 +28,6 @@ from robust_jax.attacks.minimum_norm.ead import EAD
 from robust_jax.attacks.minimum_norm.fab import FAB, FABT
 from robust_jax.attacks.minimum_norm.jsma import JSMA
 from robust_jax.attacks.problem import AttackResult, Problem
-from robust_jax.attacks.randomised import Randomised, through
 from robust_jax.attacks.starts import Gaussian
 from robust_jax.attacks.threats import L0, L1, L2, THREATS, Linf, Threat
 from robust_jax.attacks.transforms.parameter_pgd import ParameterPGD
@@ -87,20 +85,16 @@ __all__ = [
     "Problem",
     "Pyramid",
     "PyramidPGD",
-    "Randomised",
     "Spatial",
     "Square",
     "Stage",
     "Threat",
     "TransformThreat",
     "UniversalPGD",
-    "bpda",
     "cross_entropy",
     "dlr",
     "margin",
     "maximise",
-    "mean_of",
-    "mean_of_stacked",
     "patch_success",
     "project_zero_mean",
     "repeated_acceptance",
@@ -108,7 +102,5 @@ __all__ = [
     "shift_success",
     "success_of",
     "targeted_dlr",
-    "through",
     "virtual_direction",
-    "vote_of",
 ]

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from robust_jax.attacks.randomised import Randomised, draw
 from robust_jax.core.checks import check_positive
+from robust_jax.predictors import Randomised, check_randomised, draw
 from robust_jax.types import Images, PRNGKeys
 
 # The 97.5 % quantile of the normal distribution, of 95 % intervals.
@@ -32,7 +32,7 @@ class Acceptance(NamedTuple):
 
 def repeated_acceptance(
     keys: PRNGKeys,
-    classifier: Randomised,
+    predictor: Randomised,
     images: Images,
     labels: Int[Array, "b"],
     *,
@@ -46,7 +46,7 @@ def repeated_acceptance(
 
     Args:
         keys: one for each image; other than those of the attack, so that its draws are not seen again.
-        classifier: the randomised classifier.
+        predictor: the randomised predictor.
         images: adversarial images, in [0, 1].
         labels: their true classes.
         num_draws: evaluations.
@@ -56,20 +56,19 @@ def repeated_acceptance(
         Rates with Wilson's intervals (Wilson, 1927).
 
     Raises:
-        ValueError: if there is no draw, or the classifier is not randomised.
+        ValueError: if there is no draw, or the predictor is not randomised.
     """
     check_positive("num_draws", num_draws)
-    if not isinstance(classifier, Randomised):
-        raise ValueError(f"Expected a Randomised classifier, got {type(classifier).__name__}: one draw is as another.")
-    fooled = sum(_fooled(classifier, keys, number, images, labels, targets) for number in range(num_draws))
+    check_randomised(predictor)
+    fooled = sum(_fooled(predictor, keys, number, images, labels, targets) for number in range(num_draws))
     return _wilson(fooled / num_draws, num_draws)
 
 
 @jax.jit
 def _fooled(
-    classifier: Randomised, keys: PRNGKeys, number: Int[Array, ""], images: Images, labels, targets
+    predictor: Randomised, keys: PRNGKeys, number: Int[Array, ""], images: Images, labels, targets
 ) -> Int[Array, "b"]:
-    predicted = jnp.argmax(draw(keys, classifier, number)(images), axis=-1)
+    predicted = jnp.argmax(draw(keys, predictor, number)(images), axis=-1)
     return (predicted != labels if targets is None else predicted == targets).astype(jnp.int32)
 
 

@@ -18,10 +18,10 @@ from robust_jax.attacks.gradient.apgd import APGD, APGDT
 from robust_jax.attacks.losses import attack_loss, margin
 from robust_jax.attacks.minimum_norm.fab import FAB, FABT
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
-from robust_jax.attacks.randomised import draw
 from robust_jax.attacks.survivors import can_select, put, rows_of, take
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.keys import named_key
+from robust_jax.predictors import draw
 from robust_jax.types import Images
 
 STAGES = {

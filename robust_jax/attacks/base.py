@@ -15,19 +15,18 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.inputs import check_logits, in_float32, make_problem
 from robust_jax.attacks.problem import AttackResult, Problem
-from robust_jax.attacks.randomised import Randomised, draw
 from robust_jax.attacks.survivors import can_select, parts_of, put, rows_of, take
 from robust_jax.core.loops import iterate
 from robust_jax.core.mesh import replicate_beside, split_beside
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import as_predictor, draw
 from robust_jax.types import Images, Labels, LogitsFn, PRNGKeys
 
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """Worst-case inputs for any logits function.
+    """Worst-case inputs for any predictor.
 
-    An attack is its settings. ``attack(keys, logits_fn, images, labels)`` gives the adversarial images,
+    An attack is its settings. ``attack(keys, predictor, images, labels)`` gives the adversarial images,
     :meth:`run` the whole :class:`AttackResult`. Both work under ``jit`` and ``vmap``. The result of an example depends
     on its key, image and label alone, not on the batch, but for rounding. The radius is traced: one compiled program
     serves all.
@@ -45,7 +44,7 @@ class Attack:
     def __call__(
         self,
         keys: PRNGKeys,
-        logits_fn: LogitsFn,
+        predictor: LogitsFn,
         images: Images,
         labels: Labels,
         *,
@@ -53,12 +52,12 @@ class Attack:
         targets: Int[Array, "b"] | None = None,
     ) -> Images:
         """The adversarial images; arguments as of :meth:`run`."""
-        return self.run(keys, logits_fn, images, labels, eps=eps, targets=targets).images
+        return self.run(keys, predictor, images, labels, eps=eps, targets=targets).images
 
     def run(
         self,
         keys: PRNGKeys,
-        logits_fn: LogitsFn,
+        predictor: LogitsFn,
         images: Images,
         labels: Labels,
         *,
@@ -69,8 +68,8 @@ class Attack:
 
         Args:
             keys: one for each example, such as ``jax.random.split(key, len(images))``.
-            logits_fn: images in [0, 1] to logits ``[b, k]``, or a :class:`Randomised` classifier. A ``Partial`` of a
-                function over its weights compiles once for all weights.
+            predictor: images in [0, 1] to logits ``[b, k]``; one of :mod:`robust_jax.predictors` or another pytree
+                compiles once for all weights.
             images: in [0, 1].
             labels: classes, or in attacks with ``soft_labels`` probabilities ``[b, k]``, whose cross-entropy is then
                 increased; success is that another class than the most probable is predicted.
@@ -87,14 +86,14 @@ class Attack:
             UserWarning: if the function seems to return probabilities, or looks at other images of the batch.
         """
         eps = self.eps if eps is None else eps
-        predictor, problem = self._prepare(keys, logits_fn, images, labels, eps, targets)
+        predictor, problem = self._prepare(keys, predictor, images, labels, eps, targets)
         # The radius is an operand; without it, attacks of all radii are one program.
         return dataclasses.replace(self, eps=0.0).solve(predictor, problem)
 
     def sweep(
         self,
         keys: PRNGKeys,
-        logits_fn: LogitsFn,
+        predictor: LogitsFn,
         images: Images,
         labels: Labels,
         radii: Sequence[float],
@@ -108,7 +107,7 @@ class Attack:
 
         Args:
             keys: as of :meth:`run`, and so are the others.
-            logits_fn: the classifier.
+            predictor: the classifier.
             images: in [0, 1].
             labels: classes.
             radii: in any order, which the results have.
@@ -119,7 +118,7 @@ class Attack:
         """
         if not len(radii):
             raise ValueError("Expected at least one radius, got none.")
-        predictor, problem = self._prepare(keys, logits_fn, images, labels, min(radii), targets)
+        predictor, problem = self._prepare(keys, predictor, images, labels, min(radii), targets)
         attack = dataclasses.replace(self, eps=0.0)
         together = not can_select(predictor, problem)
         order = np.argsort(radii)
@@ -146,10 +145,9 @@ class Attack:
             carry = self._solve_survivors(predictor, problem, carry)
         return _result(self, predictor, problem, *carry)
 
-    def _prepare(self, keys, logits_fn, images, labels, eps, targets) -> tuple[Partial | Randomised, Problem]:
-        predictor = logits_fn if isinstance(logits_fn, Randomised) else as_predictor(logits_fn)
+    def _prepare(self, keys, predictor, images, labels, eps, targets) -> tuple[LogitsFn, Problem]:
+        predictor = in_float32(as_predictor(predictor))
         problem = make_problem(keys, images, labels, eps, targets, soft=self.soft_labels)
-        predictor = in_float32(predictor)
         predictor, problem = replicate_beside(predictor, problem.images), split_beside(problem, problem.images)
         check_logits(draw(problem.keys, predictor, 0), problem)
         return predictor, problem

@@ -18,7 +18,7 @@ from robust_jax.attacks.starts import Gaussian, Start, check_start, start_pertur
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.loops import iterate
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import as_predictor
 from robust_jax.types import Images, PRNGKeys
 
 LossFn = Callable[..., Float[Array, "b"] | tuple[Float[Array, "b"], PyTree]]

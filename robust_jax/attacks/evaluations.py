@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
-from robust_jax.attacks.randomised import Randomised, draw
 from robust_jax.core.platform import on_cpu
+from robust_jax.predictors import Randomised, draw
+from robust_jax.types import LogitsFn
 
 # Fills an accelerator; of a CIFAR-10 network a gigabyte of activations or so. On a CPU fewer stay in the caches: on a
 # ResNet-20, SPSA takes three quarters of the time.
@@ -41,7 +41,7 @@ def sum_over(fn: Callable[[Int[Array, ""]], PyTree], count: int | Int[Array, ""]
     return jax.lax.fori_loop(0, -(-count // at_once), add, zeros)
 
 
-def redraw(predictor: Partial | Randomised, number: Int[Array, ""]) -> Partial | Randomised:
+def redraw(predictor: LogitsFn, number: Int[Array, ""]) -> LogitsFn:
     """Another draw of a randomised classifier, by its number; any other predictor stays what it is.
 
     Whoever reads nothing but outputs cannot have the same draw twice.

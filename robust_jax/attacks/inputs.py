@@ -12,8 +12,8 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from robust_jax.attacks.problem import Problem
-from robust_jax.attacks.randomised import Randomised
 from robust_jax.core.mesh import split_beside
+from robust_jax.predictors import Randomised
 from robust_jax.types import Images, Labels, PRNGKeys
 
 
@@ -90,7 +90,7 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
     if bad.size:
         raise ValueError(f"Expected finite logits, got {logits[bad[0]]} for example {bad[0]} ({bad.size} such).")
     if shape[1] > 1 and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
-        warnings.warn("logits_fn seems to return probabilities; their gradients vanish. Give it logits.", stacklevel=4)
+        warnings.warn("The predictor seems to return probabilities, whose gradients vanish: pass logits.", stacklevel=4)
     # Laid out as the images are, so that each device computes a part, and by the same program.
     copies = split_beside(jnp.broadcast_to(problem.images[:1], problem.images.shape), problem.images)
     among_copies = np.asarray(_logits(predictor, copies))[0]

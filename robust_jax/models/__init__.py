@@ -1,15 +1,10 @@
 """Networks, in Linen, as components; and the pure functions by which the rest of the package runs them."""
 
 from robust_jax.models.apply import (
-    Apply,
-    ApplyMembers,
-    ApplyOutput,
-    apply_network,
     forward_fn,
     init,
     num_parameters,
     output_shapes,
-    outputs_fn,
     predictor,
 )
 from robust_jax.models.aug_net import AugNet
@@ -28,9 +23,6 @@ from robust_jax.models.vit import ViT
 from robust_jax.models.wide_resnet import WideResNet
 
 __all__ = [
-    "Apply",
-    "ApplyMembers",
-    "ApplyOutput",
     "AugNet",
     "DnCNN",
     "Equalised",
@@ -44,7 +36,6 @@ __all__ = [
     "ResNet",
     "ViT",
     "WideResNet",
-    "apply_network",
     "apply_tapped",
     "cifar_resnet",
     "forward_fn",
@@ -53,7 +44,6 @@ __all__ = [
     "linear_layers",
     "num_parameters",
     "output_shapes",
-    "outputs_fn",
     "predictor",
     "resnet18",
     "resnet34",

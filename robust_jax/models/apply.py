@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from robust_jax.core.platform import on_cpu
 from robust_jax.models.film_ensemble import FilmEnsemble
 from robust_jax.models.interception import intercepted
+from robust_jax.predictors import MemberNetwork, Network, apply_network
 from robust_jax.types import Forward, Images, Interceptor, Output, PRNGKey
 
 Variables = dict[str, Any]
@@ -72,17 +71,6 @@ def output_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[
     return jax.eval_shape(trace, jax.random.key(0))
 
 
-def apply_network(model: nn.Module, variables: Variables, images: Images, **settings: Any) -> Any:
-    """``model.apply(variables, images, **settings)`` with products of float32 in float32 on every device.
-
-    JAX by itself rounds their factors, to 11 bits on a GPU (TF32) and to 8 on a TPU (bfloat16), so that what a network
-    says depends on where it runs. ``jax_default_matmul_precision``, where it is set, takes precedence; by
-    ``tensorfloat32`` large networks are faster.
-    """
-    with jax.default_matmul_precision(jax.config.jax_default_matmul_precision or "float32"):
-        return model.apply(variables, images, **settings)
-
-
 def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
     """Return ``forward(params, images, *, key, train, interceptors, state) -> (Output, new model state)``.
 
@@ -121,54 +109,18 @@ def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
     return forward
 
 
-@dataclasses.dataclass(frozen=True)
-class Apply:
-    """``(variables, images) -> logits`` in evaluation mode; equal for equal models, so it never retraces for one."""
-
-    model: nn.Module
-    """The network."""
-
-    def __call__(self, variables: Variables, images: Images) -> Float[Array, "b k"]:
-        return apply_network(self.model, variables, images, train=False).prediction
-
-
-@dataclasses.dataclass(frozen=True)
-class ApplyMembers(Apply):
-    """As :class:`Apply`, for a network whose members are told apart."""
-
-    def member_logits(self, variables: Variables, images: Images) -> Float[Array, "members b k"]:
-        """What each member says, as of an ensemble."""
-        return apply_network(self.model, variables, images, train=False).extras["member_logits"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ApplyOutput:
-    """As :class:`Apply`, but the whole ``Output``: logits, features and extras."""
-
-    model: nn.Module
-    """The network."""
-
-    def __call__(self, variables: Variables, images: Images) -> Output:
-        return apply_network(self.model, variables, images, train=False)
-
-
-def predictor(model: nn.Module, variables: Variables) -> Partial:
-    """The model's ``logits_fn`` in evaluation mode, a pytree of its variables.
-
-    It passes through ``jit`` as an argument, where new weights do not retrace, and with variables stacked along a
-    leading axis ``jax.vmap(lambda f: f(images))(stacked)`` is an ensemble.
+def predictor(model: nn.Module, variables: Variables) -> Network:
+    """Return the model as a predictor in evaluation mode, a pytree of its variables.
 
     Args:
         model: the network.
         variables: ``{"params": params, **model_state}``.
+
+    Returns:
+        A :class:`~robust_jax.predictors.Network`; of a :class:`FilmEnsemble`, one that has members.
     """
-    apply = ApplyMembers if isinstance(model, FilmEnsemble) else Apply
-    return Partial(apply(model), variables)
-
-
-def outputs_fn(model: nn.Module, variables: Variables) -> Partial:
-    """As :func:`predictor`, for the whole ``Output`` in place of its logits."""
-    return Partial(ApplyOutput(model), variables)
+    kind = MemberNetwork if isinstance(model, FilmEnsemble) else Network
+    return kind(model, variables)
 
 
 def num_parameters(params: PyTree) -> int:

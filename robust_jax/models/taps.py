@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.models.apply import apply_network
+from robust_jax.predictors import apply_network
 from robust_jax.types import Image, Output
 
 

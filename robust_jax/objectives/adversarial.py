@@ -39,7 +39,7 @@ class Adversarial(Objective):
     """
 
     attack: Any
-    """``(keys, logits_fn, images, labels) -> images``, such as :class:`~robust_jax.attacks.FGSM`."""
+    """``(keys, predictor, images, labels) -> images``, such as :class:`~robust_jax.attacks.FGSM`."""
     weight: float = 0.5
     """w: share of the adversarial images in the loss; 0 is plain cross-entropy."""
     label_smoothing: float = 0.0

@@ -15,7 +15,7 @@ from robust_jax.attacks import PGD
 from robust_jax.attacks.losses import Loss, as_loss
 from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import as_predictor
 from robust_jax.types import Batch, Forward, Images, Labels, Output, PRNGKey
 
 Statistics = Literal["running", "batch", "batch_moving"]

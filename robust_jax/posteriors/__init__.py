@@ -1,20 +1,19 @@
-"""Distributions over weights, and predictions averaged over them: logits functions as any other."""
+"""Distributions over weights, and predictions averaged over them; fitted ones are predictors."""
 
 from robust_jax.posteriors.emp_cov import EmpCov, input_covariance
-from robust_jax.posteriors.ensemble import Ensemble, Mixture, ensemble, stack
 from robust_jax.posteriors.gaussian_ensemble import GaussianEnsemble, gaussian_ensemble
 from robust_jax.posteriors.gaussian_mixture import gaussian_mixture
 from robust_jax.posteriors.hamiltonian import Hmc, Nuts
 from robust_jax.posteriors.isotonic import Isotonic, IsotonicRegression
 from robust_jax.posteriors.langevin import Sghmc, Sgld
 from robust_jax.posteriors.laplace import Coverage, Laplace
-from robust_jax.posteriors.laplace_posterior import LaplacePosterior, PriorSearch
+from robust_jax.posteriors.laplace_posterior import LaplacePosterior, LaplacePredictive, PriorSearch
 from robust_jax.posteriors.links import laplace_bridge, monte_carlo, probit
 from robust_jax.posteriors.monte_carlo_dropout import MonteCarloDropout, MonteCarloDropoutPosterior
 from robust_jax.posteriors.norm_statistics import recomputed_norms
 from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, LaplacePrior, StudentPrior
 from robust_jax.posteriors.sampler import Samples
-from robust_jax.posteriors.scaling import Scaled, TemperatureScaling, VectorScaling
+from robust_jax.posteriors.scaling import TemperatureScaling, VectorScaling
 from robust_jax.posteriors.subnetworks import LargestMagnitude, LargestVariance, RandomWeights
 from robust_jax.posteriors.svi import Svi, SviPosterior
 from robust_jax.posteriors.swag import Moments, Swag, SwagPosterior, sample_weights
@@ -22,7 +21,6 @@ from robust_jax.posteriors.swag import Moments, Swag, SwagPosterior, sample_weig
 __all__ = [
     "Coverage",
     "EmpCov",
-    "Ensemble",
     "FittedPrior",
     "GaussianEnsemble",
     "GaussianPrior",
@@ -31,10 +29,10 @@ __all__ = [
     "IsotonicRegression",
     "Laplace",
     "LaplacePosterior",
+    "LaplacePredictive",
     "LaplacePrior",
     "LargestMagnitude",
     "LargestVariance",
-    "Mixture",
     "Moments",
     "MonteCarloDropout",
     "MonteCarloDropoutPosterior",
@@ -42,7 +40,6 @@ __all__ = [
     "PriorSearch",
     "RandomWeights",
     "Samples",
-    "Scaled",
     "Sghmc",
     "Sgld",
     "StudentPrior",
@@ -52,7 +49,6 @@ __all__ = [
     "SwagPosterior",
     "TemperatureScaling",
     "VectorScaling",
-    "ensemble",
     "gaussian_ensemble",
     "gaussian_mixture",
     "input_covariance",
@@ -61,5 +57,4 @@ __all__ = [
     "probit",
     "recomputed_norms",
     "sample_weights",
-    "stack",
 ]

@@ -20,7 +20,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import nearest
 from robust_jax.core.platform import on_cpu
-from robust_jax.models import LinearLayer, apply_network, apply_tapped, linear_layers
+from robust_jax.models import LinearLayer, apply_tapped, linear_layers
+from robust_jax.predictors import apply_network
 from robust_jax.types import Image, Images
 
 Path = tuple[str, ...]

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.mesh import DATA_AXIS, mesh_of, replicate, shard_batch, to_host
-from robust_jax.models import apply_network, linear_layers, predictor
+from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
     Block,
@@ -26,6 +26,7 @@ from robust_jax.posteriors.blocks import (
     with_values,
 )
 from robust_jax.posteriors.likelihoods import Fisher, Likelihood, curvature_roots, log_likelihoods
+from robust_jax.predictors import apply_network
 from robust_jax.types import Batch
 
 Logits = Float[Array, "b k"]
@@ -159,12 +160,12 @@ def add_ggn_product(
     """Adds the curvature of a batch times a vector; both are a matrix for each block."""
     values = block_values(loss.blocks, variables["params"])
 
-    def logits_fn(values: dict[str, Matrix]) -> Logits:
+    def logits_of(values: dict[str, Matrix]) -> Logits:
         params = with_values(variables["params"], loss.blocks, values)
         return apply_network(loss.model, {**variables, "params": params}, batch.image, train=False).prediction
 
-    logits, pull = jax.vjp(logits_fn, values)
-    along = jax.jvp(logits_fn, (values,), (vector,))[1]
+    logits, pull = jax.vjp(logits_of, values)
+    along = jax.jvp(logits_of, (values,), (vector,))[1]
     roots = loss.roots(logits, batch)
     product = pull(precise("bck,bc->bk", roots, precise("bck,bk->bc", roots, along)))[0]
     return jax.tree.map(jnp.add, total, product)

@@ -9,10 +9,9 @@ import jax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from robust_jax.core.predictor import as_predictor
 from robust_jax.mathematics.gaussian import LEAST_VARIANCE, mean_and_variance, mean_and_variance_outputs
-from robust_jax.posteriors.ensemble import stack
 from robust_jax.posteriors.gaussian_mixture import gaussian_mixture
+from robust_jax.predictors import as_predictor, stack
 from robust_jax.types import Images, LogitsFn
 
 

@@ -10,19 +10,19 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from robust_jax.core.mesh import to_host
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import as_predictor
 from robust_jax.types import Batch, Images, LogitsFn
 
 
 def held_out_logits(
-    logits_fn: LogitsFn, batches: Iterable[Batch]
+    predictor: LogitsFn, batches: Iterable[Batch]
 ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n"]]:
     """Logits and classes of all examples that count.
 
     Raises:
         ValueError: if there is none, labels are no classes, or logits are not finite.
     """
-    predictor = as_predictor(logits_fn)
+    predictor = as_predictor(predictor)
     parts = [to_host((_predict(predictor, batch.image), batch.label, batch.mask)) for batch in batches]
     if not any(mask.any() for *_, mask in parts):
         raise ValueError("Expected held-out examples to fit, got none.")

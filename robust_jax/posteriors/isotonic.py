@@ -9,36 +9,35 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 from sklearn import isotonic
 
+from robust_jax import models
 from robust_jax.core.checks import check_positive
-from robust_jax.core.predictor import as_predictor
-from robust_jax.models import predictor
 from robust_jax.posteriors.held_out import check_every_class, held_out_logits
+from robust_jax.predictors import Predictor, as_predictor
 from robust_jax.types import Batch, Images, LogitsFn, PRNGKey
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Isotonic:
+class Isotonic(Predictor):
     """A classifier whose probabilities pass through a monotone function of each class; a pytree.
 
     There are as many knots as held-out examples, the last one repeated, so that members of an ensemble can be stacked.
     """
 
-    base: Partial
-    """The logits function."""
+    base: LogitsFn
+    """The predictor."""
     knots: Float[Array, "k n"]
     """Probabilities, ascending."""
     values: Float[Array, "k n"]
     """What becomes of them; between knots linearly, beyond the ends as at them."""
 
-    def logits_fn(self, key: PRNGKey | None = None) -> Partial:
-        """Log-probabilities; nothing is random."""
-        del key
-        return Partial(_interpolated, self.base, self.knots, self.values)
+    def __call__(self, images: Images) -> Float[Array, "b k"]:
+        """Return the recalibrated log-probabilities."""
+        probs = jax.nn.softmax(self.base(images))
+        return jax.nn.log_softmax(jnp.log(jax.vmap(jnp.interp, (1, 0, 0), 1)(probs, self.knots, self.values)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +80,15 @@ class IsotonicRegression:
             ValueError: as :meth:`recalibrate`.
         """
         del key
-        return self.recalibrate(predictor(model, variables), batches)
+        return self.recalibrate(models.predictor(model, variables), batches)
 
-    def recalibrate(self, logits_fn: LogitsFn, batches: Iterable[Batch]) -> Isotonic:
+    def recalibrate(self, predictor: LogitsFn, batches: Iterable[Batch]) -> Isotonic:
         """The functions of any classifier, such as a whole ensemble.
 
         Raises:
             ValueError: if there are no examples, or none of some class, or logits are not finite.
         """
-        logits, labels = held_out_logits(logits_fn, batches)
+        logits, labels = held_out_logits(predictor, batches)
         size, num_classes = logits.shape
         check_every_class(labels, num_classes)
         # As predictions compute them, to the last bit: knots are such probabilities.
@@ -97,7 +96,7 @@ class IsotonicRegression:
         floor = 1 / (size + 2) if self.floor is None else self.floor
         fitted = [_fit_class(probs[:, c], labels == c, floor) for c in range(num_classes)]
         knots, values = (jnp.asarray(np.stack(part), jnp.float32) for part in zip(*fitted, strict=True))
-        return Isotonic(as_predictor(logits_fn), knots, values)
+        return Isotonic(as_predictor(predictor), knots, values)
 
 
 def _fit_class(
@@ -106,10 +105,3 @@ def _fit_class(
     found = isotonic.IsotonicRegression(y_min=floor, y_max=1).fit(probs, is_class)
     missing = len(probs) - len(found.X_thresholds_)
     return tuple(np.pad(part, (0, missing), mode="edge") for part in (found.X_thresholds_, found.y_thresholds_))
-
-
-def _interpolated(
-    base: Partial, knots: Float[Array, "k n"], values: Float[Array, "k n"], images: Images
-) -> Float[Array, "b k"]:
-    probs = jax.nn.softmax(base(images))
-    return jax.nn.log_softmax(jnp.log(jax.vmap(jnp.interp, (1, 0, 0), 1)(probs, knots, values)))

@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
@@ -18,9 +17,9 @@ from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors.blocks import Block, block_values, chunk_size, derivatives, with_values
 from robust_jax.posteriors.curvatures import Curvature, Full, Precisions, precision_of
-from robust_jax.posteriors.ensemble import Ensemble
 from robust_jax.posteriors.likelihoods import log_likelihoods
 from robust_jax.posteriors.links import LINKS, Covariances, Link, Logits, laplace_bridge, monte_carlo, probit
+from robust_jax.predictors import Ensemble, Predictor
 from robust_jax.types import Batch, Images, PRNGKey
 
 GREATEST_LOG_PRECISION = 9.2
@@ -55,8 +54,8 @@ class PriorSearch(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class LaplacePosterior:
-    """What :meth:`Laplace.fit` finds; a pytree, so that a stack of them is vmapped as networks are."""
+class LaplacePosterior(Predictor):
+    """What :meth:`Laplace.fit` returns: a predictor, by default with the probit link; see :meth:`predictive`."""
 
     variables: PyTree
     """The network's, with the mean of the weights."""
@@ -73,21 +72,25 @@ class LaplacePosterior:
     byte_budget: int = dataclasses.field(metadata={"static": True})
     """Memory for what is predicted at once."""
 
-    def logits_fn(
-        self, key: PRNGKey | None = None, *, link: Link | Literal["weights"] = "probit", num_samples: int = 100
-    ) -> Partial:
-        """The predictive as a logits function.
+    def __call__(self, images: Images) -> Logits:
+        """Return the logits of the probit predictive; nothing is random."""
+        return probit(*self.distribution(images))
 
-        Images beyond what memory holds at once, or a CPU's caches, are computed in a loop, in which convolutions are
+    def predictive(
+        self, key: PRNGKey | None = None, *, link: Link | Literal["weights"] = "probit", num_samples: int = 100
+    ) -> LaplacePredictive | Ensemble:
+        """Return the predictive of a link as a predictor.
+
+        Images that exceed the memory budget, or a CPU's caches, are computed in a loop, in which convolutions are
         several times slower on a CPU: batches of tens are best there.
 
         Args:
-            key: of draws, which are the same for all images.
-            link: how normally distributed logits become probabilities: scaled by their variances (``probit``), by a
-                Dirichlet distribution of like moments (``bridge``), as the mean over draws of logits
-                (``monte_carlo``), or, without linearising, as the mean over networks with drawn ``weights``; see
+            key: random key of the draws, which are the same for all images.
+            link: map from normally distributed logits to probabilities: scaled by their variances (``probit``), by a
+                Dirichlet distribution of equal moments (``bridge``), the mean over draws of logits
+                (``monte_carlo``), or, without linearisation, the mean over networks with drawn ``weights``; see
                 :mod:`robust_jax.posteriors.links`.
-            num_samples: draws.
+            num_samples: number of draws.
 
         Raises:
             ValueError: if the link is unknown, the number not positive, a key is missing, or one image needs more
@@ -98,8 +101,8 @@ class LaplacePosterior:
         if link in ("monte_carlo", "weights") and key is None:
             raise ValueError(f"Expected a key for the draws of link={link!r}, got key=None.")
         if link == "weights":
-            return self.draw(key, num_samples).logits_fn()
-        return Partial(_Predictive(link, num_samples), self, key)
+            return self.draw(key, num_samples)
+        return LaplacePredictive(self, key, link, num_samples)
 
     def distribution(
         self, images: Images, *, precisions: Float[Array, "n"] | None = None
@@ -214,15 +217,25 @@ def _in_parts(function: Callable[[Images], PyTree], images: Images, chunk: int) 
     return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[: len(images)], found)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Predictive:
-    link: Link
-    num_samples: int
+class LaplacePredictive(Predictor):
+    """A Laplace posterior with a link other than its default; see :meth:`LaplacePosterior.predictive`."""
 
-    def __call__(self, posterior: LaplacePosterior, key: PRNGKey | None, images: Images) -> Logits:
-        mean, covariance = posterior.distribution(images)
+    posterior: LaplacePosterior
+    """The posterior."""
+    key: PRNGKey | None
+    """Random key of ``monte_carlo``; unused by the others."""
+    link: Link = dataclasses.field(metadata={"static": True})
+    """Map from normally distributed logits to probabilities."""
+    num_samples: int = dataclasses.field(metadata={"static": True})
+    """Number of draws of ``monte_carlo``."""
+
+    def __call__(self, images: Images) -> Logits:
+        """Return the logits of the predictive."""
+        mean, covariance = self.posterior.distribution(images)
         if self.link == "monte_carlo":
-            return monte_carlo(key, mean, covariance, num_samples=self.num_samples)
+            return monte_carlo(self.key, mean, covariance, num_samples=self.num_samples)
         return probit(mean, covariance) if self.link == "probit" else laplace_bridge(mean, covariance)
 
 

@@ -8,12 +8,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.mathematics.mixtures import mixture_logits
-from robust_jax.models import apply_network
+from robust_jax.predictors import MemberPredictor, apply_network
 from robust_jax.types import Batch, Images, PRNGKey
 
 SAMPLE_MAPS = ("map", "vmap")
@@ -73,8 +71,8 @@ class MonteCarloDropout:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class MonteCarloDropoutPosterior:
-    """What :meth:`MonteCarloDropout.fit` returns; a pytree, so that a stack of them is vmapped as networks are."""
+class MonteCarloDropoutPosterior(MemberPredictor):
+    """What :meth:`MonteCarloDropout.fit` returns: a predictor once a key is bound, whose members are the draws."""
 
     variables: PyTree
     """The network's."""
@@ -85,45 +83,25 @@ class MonteCarloDropoutPosterior:
     sample_map: SampleMap = dataclasses.field(default="map", metadata={"static": True})
     """See :class:`MonteCarloDropout`."""
 
-    def member_logits(self, key: PRNGKey, images: Images) -> Float[Array, "members b k"]:
-        """What each draw says."""
-        return _sampled(self.sample_map, self.model, self.num_samples, self.variables, key, images)
+    key: PRNGKey | None = None
+    """Random key of the draws, which all images and all calls share; :meth:`bind` sets it."""
 
-    def logits_fn(self, key: PRNGKey | None) -> Partial:
-        """Log-probabilities of the mean of the draws' probabilities, as a logits function.
+    def bind(self, key: PRNGKey) -> MonteCarloDropoutPosterior:
+        """Return the predictor of the key's draws."""
+        return dataclasses.replace(self, key=key)
 
-        Args:
-            key: of the draws, which are the same for all images and all calls.
+    def members(self, images: Images) -> Float[Array, "m b k"]:
+        """Return the logits of each draw.
 
         Raises:
-            ValueError: if the key is missing.
+            ValueError: if no key is bound.
         """
-        if key is None:
-            raise ValueError("Expected a key for the draws of what is dropped, got key=None.")
-        return Partial(_Mean(self.sample_map, self.model, self.num_samples), key, self.variables)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Mean:
-    sample_map: SampleMap
-    model: Any
-    num_samples: int
-
-    def __call__(self, key: PRNGKey, variables: PyTree, images: Images) -> Float[Array, "b k"]:
-        return mixture_logits(self.member_logits(key, variables, images))
-
-    def member_logits(self, key: PRNGKey, variables: PyTree, images: Images) -> Float[Array, "members b k"]:
-        """For who looks at what draws disagree on."""
-        return _sampled(self.sample_map, self.model, self.num_samples, variables, key, images)
-
-
-def _sampled(
-    sample_map: SampleMap, model: Any, num_samples: int, variables: PyTree, key: PRNGKey, images: Images
-) -> Float[Array, "members b k"]:
-    run = lambda key: _dropped_logits(model, variables, key, images)  # noqa: E731
-    # Folded in, not split, so that the first draws are the same whatever their number.
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num_samples))
-    return jax.lax.map(run, keys) if sample_map == "map" else jax.vmap(run)(keys)
+        if self.key is None:
+            raise ValueError("Expected a key for the draws of what is dropped, got key=None; use bind(key).")
+        run = lambda key: _dropped_logits(self.model, self.variables, key, images)  # noqa: E731
+        # Folded in, not split, so that the first draws are the same whatever their number.
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, jnp.arange(self.num_samples))
+        return jax.lax.map(run, keys) if self.sample_map == "map" else jax.vmap(run)(keys)
 
 
 def _dropped_logits(model: Any, variables: PyTree, key: PRNGKey, images: Images) -> Float[Array, "b k"]:

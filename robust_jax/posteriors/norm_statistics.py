@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from robust_jax.models import apply_network
+from robust_jax.predictors import apply_network
 from robust_jax.types import Images, PRNGKey
 
 STATISTICS = "batch_stats"

@@ -10,17 +10,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.core.platform import on_cpu
 from robust_jax.models import predictor
-from robust_jax.posteriors.ensemble import Ensemble
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
 from robust_jax.posteriors.priors import GaussianPrior
 from robust_jax.posteriors.target import Target, examples_of, target_of
+from robust_jax.predictors import Ensemble, MemberPredictor
 from robust_jax.types import Batch, Images, PRNGKey
 
 LARGEST_START = 3.0
@@ -40,10 +39,10 @@ class Chain(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class Samples(MemberPredictor):
     """Weights sampled from their posterior: an ensemble of equally likely networks, and how the chains went.
 
-    A pytree, as :class:`~robust_jax.posteriors.Ensemble`. Samples of several chains follow each other.
+    A pytree, as :class:`~robust_jax.predictors.Ensemble`. Samples of several chains follow each other.
     """
 
     ensemble: Ensemble
@@ -60,13 +59,9 @@ class Samples:
         """Of the ensemble."""
         return self.ensemble.num_members
 
-    def member_logits(self, images: Images) -> Float[Array, "members b k"]:
-        """What each sample says."""
-        return self.ensemble.member_logits(images)
-
-    def logits_fn(self, key: PRNGKey | None = None) -> Partial:
-        """Log-probabilities of the mean of the samples' probabilities; nothing is random."""
-        return self.ensemble.logits_fn(key)
+    def members(self, images: Images) -> Float[Array, "m b k"]:
+        """Return the logits of each sample."""
+        return self.ensemble.members(images)
 
     def r_hat(self, images: Images) -> Float[Array, "b k"]:
         """How much wider all samples of a probability spread than those of half a chain: near 1 where chains agree.
@@ -92,7 +87,7 @@ class Samples:
         num_chains, num_samples = self.log_density.shape
         if num_samples < 4:
             raise ValueError(f"Expected at least 4 samples of each chain, got {num_samples}.")
-        probabilities = jax.nn.softmax(self.member_logits(images))
+        probabilities = jax.nn.softmax(self.members(images))
         return probabilities.reshape(num_chains, num_samples, *probabilities.shape[1:])
 
 

@@ -6,36 +6,16 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Float, Int, PyTree
 from scipy import optimize, special
 
-from robust_jax.core.predictor import as_predictor
+from robust_jax import models
 from robust_jax.mathematics.temperature import fit_temperature, mean_nll
-from robust_jax.models import predictor
 from robust_jax.posteriors.held_out import check_every_class, held_out_logits
-from robust_jax.types import Batch, Images, LogitsFn, PRNGKey
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Scaled:
-    """A classifier whose logits are multiplied and shifted; a pytree, so that a stack of them is vmapped."""
-
-    base: Partial
-    """The logits function."""
-    scale: Float[Array, "1"] | Float[Array, "k"]
-    """Of all classes, or of each."""
-    shift: Float[Array, "1"] | Float[Array, "k"]
-    """Added afterwards."""
-
-    def logits_fn(self, key: PRNGKey | None = None) -> Partial:
-        """Logits times scale plus shift; nothing is random."""
-        del key
-        return Partial(_scaled, self.base, self.scale, self.shift)
+from robust_jax.predictors import Scaled, as_predictor
+from robust_jax.types import Batch, LogitsFn, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +45,18 @@ class TemperatureScaling:
             ValueError: as :meth:`recalibrate`.
         """
         del key
-        return self.recalibrate(predictor(model, variables), batches)
+        return self.recalibrate(models.predictor(model, variables), batches)
 
-    def recalibrate(self, logits_fn: LogitsFn, batches: Iterable[Batch]) -> Scaled:
+    def recalibrate(self, predictor: LogitsFn, batches: Iterable[Batch]) -> Scaled:
         """The temperature of any classifier, such as a whole ensemble.
 
         Raises:
             ValueError: if there are no examples, logits are not finite, or all predictions are right: then every lower
                 temperature is better.
         """
-        logits, labels = _some_wrong(*held_out_logits(logits_fn, batches))
+        logits, labels = _some_wrong(*held_out_logits(predictor, batches))
         temperature = fit_temperature(logits, labels)
-        return Scaled(as_predictor(logits_fn), jnp.full(1, 1 / temperature, jnp.float32), jnp.zeros(1))
+        return Scaled(as_predictor(predictor), jnp.full(1, 1 / temperature, jnp.float32), jnp.zeros(1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,16 +80,16 @@ class VectorScaling:
             ValueError: as :meth:`recalibrate`.
         """
         del key
-        return self.recalibrate(predictor(model, variables), batches)
+        return self.recalibrate(models.predictor(model, variables), batches)
 
-    def recalibrate(self, logits_fn: LogitsFn, batches: Iterable[Batch]) -> Scaled:
+    def recalibrate(self, predictor: LogitsFn, batches: Iterable[Batch]) -> Scaled:
         """Scales and shifts of any classifier.
 
         Raises:
             ValueError: if there are fewer examples than the 2 k numbers or none of some class, logits are not finite,
                 or all predictions are right.
         """
-        logits, labels = _some_wrong(*held_out_logits(logits_fn, batches))
+        logits, labels = _some_wrong(*held_out_logits(predictor, batches))
         size, num_classes = logits.shape
         if size < 2 * num_classes:
             raise ValueError(
@@ -117,11 +97,7 @@ class VectorScaling:
             )
         check_every_class(labels, num_classes)
         scale, shift = _fit_vector(logits.astype(np.float64), labels)
-        return Scaled(as_predictor(logits_fn), jnp.asarray(scale, jnp.float32), jnp.asarray(shift, jnp.float32))
-
-
-def _scaled(base: Partial, scale: Float[Array, "k"], shift: Float[Array, "k"], images: Images) -> Float[Array, "b k"]:
-    return base(images) * scale[None] + shift[None]
+        return Scaled(as_predictor(predictor), jnp.asarray(scale, jnp.float32), jnp.asarray(shift, jnp.float32))
 
 
 def _some_wrong(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]):

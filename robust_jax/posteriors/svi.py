@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
@@ -20,10 +19,10 @@ from robust_jax.core.loops import iterate
 from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.models import predictor
 from robust_jax.posteriors.blocks import Block, Matrix, block_values, chosen_blocks, network_blocks, with_values
-from robust_jax.posteriors.ensemble import Ensemble
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
 from robust_jax.posteriors.priors import FittedPrior, GaussianPrior
 from robust_jax.posteriors.target import Target, examples_of, target_of
+from robust_jax.predictors import Ensemble
 from robust_jax.types import Batch, PRNGKey
 
 
@@ -146,18 +145,9 @@ class SviPosterior:
     num_samples: int = dataclasses.field(metadata={"static": True})
     """Networks drawn."""
 
-    def logits_fn(self, key: PRNGKey | None) -> Partial:
-        """Log-probabilities of the mean of the drawn networks' probabilities.
-
-        Args:
-            key: of the networks.
-
-        Raises:
-            ValueError: if the key is missing.
-        """
-        if key is None:
-            raise ValueError("Expected a key for the draws of the weights, got key=None.")
-        return self.draw(key, self.num_samples).logits_fn()
+    def bind(self, key: PRNGKey) -> Ensemble:
+        """Return the ensemble of ``num_samples`` networks that the key draws."""
+        return self.draw(key, self.num_samples)
 
     def draw(self, key: PRNGKey, num_samples: int) -> Ensemble:
         """Networks with weights of the distribution, as an ensemble."""

@@ -11,15 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.mesh import split_beside
-from robust_jax.models import apply_network, predictor
-from robust_jax.posteriors.ensemble import Ensemble, stack
+from robust_jax.models import predictor
 from robust_jax.posteriors.likelihoods import log_likelihoods
 from robust_jax.posteriors.norm_statistics import recomputed_norms
+from robust_jax.predictors import Ensemble, MemberPredictor, apply_network, stack
 from robust_jax.types import Batch, Images, Labels, PRNGKey
 
 
@@ -166,7 +165,7 @@ class Swag:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SwagPosterior:
+class SwagPosterior(MemberPredictor):
     """What :meth:`Swag.fit` finds; a pytree, so that a stack of them is vmapped as networks are."""
 
     moments: Moments
@@ -180,9 +179,9 @@ class SwagPosterior:
         """Other weights; batch statistics for them are those of :func:`~robust_jax.posteriors.recomputed_norms`."""
         return sample_weights(key, self.moments, scale=self.scale)
 
-    def logits_fn(self, key: PRNGKey | None = None) -> Partial:
-        """Log-probabilities of the mean of the drawn networks' probabilities; nothing is random."""
-        return self.ensemble.logits_fn(key)
+    def members(self, images: Images) -> Float[Array, "m b k"]:
+        """Return the logits of each drawn network."""
+        return self.ensemble.members(images)
 
 
 def sample_weights(key: PRNGKey, moments: Moments, *, scale: float = 0.5) -> PyTree:

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from robust_jax.models import apply_network
 from robust_jax.posteriors.likelihoods import Likelihood, log_likelihoods
 from robust_jax.posteriors.priors import FittedPrior
+from robust_jax.predictors import apply_network
 from robust_jax.types import Batch, Images, PRNGKey
 
 

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax import metrics
-from robust_jax.core.predictor import as_predictor
 from robust_jax.images.geometry import rotate_translate
-from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case
+from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.class_probabilities import class_probability_rows
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.corruption_suite import CorruptionSuite, MeanCalibration
@@ -141,7 +140,7 @@ def _shifted_case(
     place = f"shifts_{digest(identity(data))}", f"{name} {extent:g}"
     table = store.get(*place)
     if table is None:
-        classifier, extent = as_predictor(predictor), jnp.float32(extent)
+        classifier, extent = admitted(predictor, data), jnp.float32(extent)
 
         def program(batch: Batch) -> dict[str, Array]:
             # Laid out as the clean images are, the network does not compile again.

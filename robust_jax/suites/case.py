@@ -6,17 +6,21 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from robust_jax import metrics
 from robust_jax.core.mesh import to_host
 from robust_jax.metrics import Interval
+from robust_jax.predictors import Draws, Predictor, as_predictor
 from robust_jax.suites.store import Table
 from robust_jax.types import Batch, Evaluation, Images, Labels, LogitsFn, Row
 
 # Enough to keep the devices busy, and no more: each holds its images in memory until its program has run.
 BATCHES_IN_FLIGHT = 4
+IMAGES_CHECKED = 2
+"""Images whose logits are checked for their shape, which is not computed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,30 @@ class RowLabels:
     """Name of the model."""
     seed: int = 0
     """Seed of the run."""
+
+
+def admitted(predictor: LogitsFn, data: Evaluation) -> Predictor:
+    """Convert any callable to a predictor, and check its output before anything is computed.
+
+    Raises:
+        TypeError: if it is not callable.
+        ValueError: unless it returns a logit for each class of the data.
+    """
+    predictor = as_predictor(predictor)
+    images = jax.ShapeDtypeStruct((IMAGES_CHECKED, *data.image_shape), jnp.float32)
+    found, expected = jax.eval_shape(_call, predictor, images).shape, (IMAGES_CHECKED, data.num_classes)
+    if found != expected:
+        raise ValueError(
+            f"Expected logits of shape [b, {data.num_classes}] for the {data.num_classes} classes of {data.name}, "
+            f"got {found} for {IMAGES_CHECKED} images."
+        )
+    return predictor
+
+
+@jax.jit
+def _call(predictor: Predictor, images: Images) -> Array:
+    # Attacks bind the keys of what is random.
+    return (predictor.bind(jax.random.key(0)) if isinstance(predictor, Draws) else predictor)(images)
 
 
 def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Float[Array, "b"]]:

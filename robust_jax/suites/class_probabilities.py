@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Array
 
 from robust_jax import metrics
-from robust_jax.core.predictor import as_predictor
 from robust_jax.metrics import Interval
-from robust_jax.suites.case import make_row, run_case
+from robust_jax.suites.case import admitted, make_row, run_case
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, LogitsFn, Row
 
@@ -54,7 +53,7 @@ def _log_probabilities(predictor: LogitsFn, data: Evaluation, store: CaseStore) 
     place = f"probabilities_{digest(identity(data))}", "clean"
     table = store.get(*place)
     if table is None:
-        table = run_case(partial(_predict_batch, as_predictor(predictor)), data)
+        table = run_case(partial(_predict_batch, admitted(predictor, data)), data)
         store.put(*place, table)
     return table
 

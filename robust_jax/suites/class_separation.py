@@ -15,10 +15,9 @@ from jaxtyping import Array, Float
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import named_key
-from robust_jax.core.predictor import as_predictor
 from robust_jax.mathematics.lp_tables import norm_name
 from robust_jax.metrics.class_separation import minimal_separation_robustness, nearest_classes
-from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.random_lp import add_noise
 from robust_jax.suites.store import CaseStore, Table, digest, identity
@@ -138,7 +137,7 @@ class ClassSeparation:
         name = f"{norm_name(p)} eps={eps!r}"
         table = store.get(folder, name)
         if table is None:
-            classifier, index = as_predictor(predictor), jnp.int32(self.norms.index(p))
+            classifier, index = admitted(predictor, data), jnp.int32(self.norms.index(p))
             tables = []
             for repeat in range(self.repeats):
                 noise_key = jax.random.fold_in(named_key(key, f"{NAME} {norm_name(p)}"), repeat)

@@ -10,8 +10,7 @@ import numpy as np
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
-from robust_jax.core.predictor import as_predictor
-from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case
+from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row
 
@@ -84,6 +83,6 @@ def clean_table(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Tabl
     suite = f"{NAME}_{digest(identity(data))}"
     table = store.get(suite, NAME)
     if table is None:
-        table = run_case(partial(measure_batch, as_predictor(predictor)), data)
+        table = run_case(partial(measure_batch, admitted(predictor, data)), data)
         store.put(suite, NAME, table)
     return table

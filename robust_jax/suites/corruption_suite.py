@@ -15,10 +15,9 @@ from jaxtyping import Array, Float
 from robust_jax import corruptions, metrics
 from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.predictor import as_predictor
 from robust_jax.metrics import Interval
 from robust_jax.metrics import common_corruptions as means
-from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case
+from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
@@ -200,7 +199,7 @@ class CorruptionSuite:
         place = self._place(key, data, name, severity)
         table = store.get(*place)
         if table is None:
-            classifier = as_predictor(predictor)
+            classifier = admitted(predictor, data)
             table = run_case(lambda batch: measure_batch(classifier, self._corrupt(key, name, severity, batch)), data)
             store.put(*place, table)
         return table

@@ -15,8 +15,8 @@ from robust_jax import metrics
 from robust_jax.attacks import ObsAtk
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.predictor import as_predictor
 from robust_jax.core.random_words import random_normal
+from robust_jax.predictors import as_predictor
 from robust_jax.suites.case import RowLabels, make_row, to_host
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array
 
 from robust_jax import metrics
-from robust_jax.core.predictor import as_predictor
-from robust_jax.suites.case import RowLabels, make_row, run_case
+from robust_jax.predictors import HasMembers
+from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
 from robust_jax.suites.store import CaseStore, digest, identity
 from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
 
@@ -54,18 +54,18 @@ class Diversity:
 
         Args:
             key: not used.
-            predictor: any logits function; of an ensemble or a posterior, whose members are looked at.
+            predictor: any predictor; rows need members, as those of an ensemble or of a posterior.
             data: the examples.
             store: where a finished case is kept and looked for.
             labels: of the rows.
             advance: called when it is done.
         """
         del key
-        classifier, store = as_predictor(predictor), store or CaseStore()
+        store = store or CaseStore()
         place = f"{NAME}_{digest(identity(data))}", "members"
         table = store.get(*place)
-        if table is None and hasattr(classifier.func, "member_logits"):
-            table = run_case(partial(_member_batch, classifier), data)
+        if table is None and isinstance(predictor, HasMembers):
+            table = run_case(partial(_member_batch, admitted(predictor, data)), data)
             store.put(*place, table)
         advance()
         if table is None or table["error"].shape[1] < 2:
@@ -89,9 +89,9 @@ class Diversity:
 
 
 @jax.jit
-def _member_batch(predictor: jax.tree_util.Partial, batch: Batch) -> dict[str, Array]:
+def _member_batch(predictor: HasMembers, batch: Batch) -> dict[str, Array]:
     """Measures ``[b]`` of all members, and ``[b, members]`` of each."""
-    logits = predictor.func.member_logits(*predictor.args, batch.image)
+    logits = predictor.members(batch.image)
     of_each = {
         "error": jax.vmap(metrics.errors, (0, None), 1)(logits, batch.label),
         "nll": jax.vmap(metrics.nll, (0, None), 1)(logits, batch.label),

@@ -9,6 +9,7 @@ import jax
 
 from robust_jax import metrics
 from robust_jax.models import AugNet
+from robust_jax.predictors import Network
 from robust_jax.suites.case import RowLabels, make_row
 from robust_jax.suites.store import CaseStore
 from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row
@@ -41,16 +42,16 @@ class LearnedRanges:
 
         Args:
             key: not used.
-            predictor: that of :func:`~robust_jax.models.predictor`.
+            predictor: a :class:`~robust_jax.predictors.Network`; no other has rows.
             data: what the rows are labelled with.
             store: not used.
             labels: of the rows.
             advance: called at the end.
         """
         del key, store
-        model = getattr(getattr(predictor, "func", None), "model", None)
-        if isinstance(model, AugNet):
-            ranges, weights = jax.device_get(model.learned(predictor.args[0]["params"]))
+        if isinstance(predictor, Network) and isinstance(predictor.model, AugNet):
+            model = predictor.model
+            ranges, weights = jax.device_get(model.learned(predictor.variables["params"]))
             columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
             for layer in range(model.num_layers):
                 for i, name in enumerate(model.operations):

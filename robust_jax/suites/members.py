@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_positive
-from robust_jax.core.predictor import as_predictor
-from robust_jax.mathematics.mixtures import mixture_logits
-from robust_jax.suites.case import RowLabels, measure, metric_rows, run_case
+from robust_jax.predictors import HasMembers
+from robust_jax.suites.case import RowLabels, admitted, measure, metric_rows, run_case
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
 
@@ -61,7 +60,7 @@ class Members:
 
         Args:
             key: not used.
-            predictor: one whose function has ``member_logits``, such as that of an ensemble.
+            predictor: one with members, such as an ensemble.
             data: the examples.
             store: where the finished case is kept and looked for.
             labels: of the rows.
@@ -78,7 +77,11 @@ class Members:
         folder = f"{NAME}_{digest(identity(data))}"
         tables = {count: store.get(folder, f"{count} members") for count in self.counts}
         if None in tables.values():
-            together = run_case(partial(_measure_counts, self.counts, as_predictor(predictor)), data)
+            if not isinstance(predictor, HasMembers):
+                raise ValueError(
+                    "Expected a predictor with members, such as an ensemble or draws of a posterior, got one model."
+                )
+            together = run_case(partial(_measure_counts, self.counts, admitted(predictor, data)), data)
             for count in self.counts:
                 tables[count] = {name: together[f"{name} {count}"] for name in METRICS}
                 store.put(folder, f"{count} members", tables[count])
@@ -87,21 +90,16 @@ class Members:
 
 @partial(jax.jit, static_argnums=0)
 def _measure_counts(
-    counts: tuple[int, ...], predictor: jax.tree_util.Partial, batch: Batch
+    counts: tuple[int, ...], predictor: HasMembers, batch: Batch
 ) -> dict[str, Float[Array, "b groups"]]:
-    member_logits = getattr(predictor.func, "member_logits", None)
-    if member_logits is None:
-        raise ValueError(
-            "Expected a predictor with members, such as an ensemble or draws of a posterior, got one model."
-        )
-    logits = member_logits(*predictor.args, batch.image)
+    logits = predictor.members(batch.image)
     found = {}
     for count in counts:
         groups = len(logits) // count
         if groups == 0:
             raise ValueError(f"Expected counts <= {len(logits)}, the members there are, got counts={counts!r}.")
         grouped = logits[: groups * count].reshape(groups, count, *logits.shape[1:])
-        mixed = jax.vmap(mixture_logits)(grouped)
+        mixed = jax.vmap(predictor.combine)(grouped)
         measured = jax.vmap(lambda mean: measure(lambda images: mean, batch.image, batch.label))(mixed)
         found |= {f"{name} {count}": jnp.swapaxes(measured[name], 0, 1) for name in METRICS}
     return found

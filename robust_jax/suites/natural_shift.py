@@ -15,9 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_jax import config, metrics
 from robust_jax import data as data_room
 from robust_jax.core.checks import check_choice, nearest
-from robust_jax.core.predictor import as_predictor
 from robust_jax.metrics import Interval
-from robust_jax.suites.case import RowLabels, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.relabelled import Relabelled
@@ -139,7 +138,7 @@ class NaturalShift:
         folder = f"{NAME}_{digest(identity(evaluation), config.to_json(self.sets[name]), classes.tolist())}"
         known = self._known(data, evaluation, classes, store, folder)
         chosen = digest(identity(data), known.tolist())
-        restricted = jax.tree_util.Partial(_restrict, as_predictor(predictor), jnp.asarray(known))
+        restricted = jax.tree_util.Partial(_restrict, admitted(predictor, data), jnp.asarray(known))
 
         def measured(examples: Evaluation, mapping: np.ndarray, folder: str, case: str) -> Table:
             table = store.get(folder, case)

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from robust_jax import config, metrics
-from robust_jax.core.predictor import as_predictor
-from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.metrics import Interval
-from robust_jax.suites.case import RowLabels, make_row, run_case
+from robust_jax.predictors import HasMembers, Predictor
+from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
 from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
@@ -88,12 +87,12 @@ class OutOfDistribution:
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
         # Before hours are spent on the sets that come first.
         others = {name: evaluation_beside(data, other.load("test"), name) for name, other in self.sets.items()}
-        inside = _scores(predictor, data, store)
+        inside = _scores(predictor, data, data, store)
         advance()
         found: dict[tuple[str, str], list[_Resampled]] = {}
         count = data.num_examples
         for name, evaluation in others.items():
-            outside = _scores(predictor, evaluation, store)
+            outside = _scores(predictor, data, evaluation, store)
             advance()
             count += evaluation.num_examples
             for score in inside:
@@ -106,24 +105,24 @@ class OutOfDistribution:
             yield make_row(metric, mean.interval, count, **columns, case=f"all: {score}")
 
 
-def _scores(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
-    folder = f"{NAME}_{digest(identity(data))}"
+def _scores(predictor: LogitsFn, data: Evaluation, scored: Evaluation, store: CaseStore) -> Table:
+    """Scores of one set's images, by a predictor of the data's classes."""
+    folder = f"{NAME}_{digest(identity(scored))}"
     table = store.get(folder, "scores")
     if table is None:
-        table = run_case(partial(_score_batch, as_predictor(predictor)), data)
+        table = run_case(partial(_score_batch, admitted(predictor, data)), scored)
         store.put(folder, "scores", table)
     return table
 
 
 @jax.jit
-def _score_batch(predictor: jax.tree_util.Partial, batch: Batch) -> dict[str, Float[Array, "b"]]:
-    member_logits = getattr(predictor.func, "member_logits", None)
-    if member_logits is None:
+def _score_batch(predictor: Predictor, batch: Batch) -> dict[str, Float[Array, "b"]]:
+    if not isinstance(predictor, HasMembers):
         logits = predictor(batch.image)
         found = {"energy": -jax.nn.logsumexp(logits, axis=-1)}
     else:
-        members = member_logits(*predictor.args, batch.image)
-        logits = mixture_logits(members)
+        members = predictor.members(batch.image)
+        logits = predictor.combine(members)
         found = {
             "energy": -jnp.mean(jax.nn.logsumexp(members, axis=-1), axis=0),
             "mutual_information": metrics.mutual_information(members),

@@ -14,12 +14,11 @@ from jaxtyping import Array, Float, Int
 from robust_jax import metrics
 from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.predictor import as_predictor
 from robust_jax.corruptions import imagenet_p
 from robust_jax.corruptions.base import COMPATS, PRESETS
 from robust_jax.corruptions.imagenet_p import PerturbationSequence
 from robust_jax.metrics import flips
-from robust_jax.suites.case import RowLabels, make_row, run_case
+from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
@@ -163,7 +162,7 @@ class Perturbations:
         suite = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), *settings)}"
         table = store.get(suite, name)
         if table is None:
-            program = partial(self._rank_frames, named_key(key, name), as_predictor(predictor), name)
+            program = partial(self._rank_frames, named_key(key, name), admitted(predictor, data), name)
             table = run_case(program, data)
             # So small, they can be kept for all examples.
             table["ranking"] = table["ranking"].astype(np.int16 if data.num_classes < 2**15 else np.int32)

@@ -11,8 +11,7 @@ from jaxtyping import Int
 
 from robust_jax import config
 from robust_jax import data as data_room
-from robust_jax.core.predictor import as_predictor
-from robust_jax.suites.case import measure_batch, run_case
+from robust_jax.suites.case import admitted, measure_batch, run_case
 from robust_jax.suites.common_corruptions import CommonCorruptions
 from robust_jax.suites.relabelled import Relabelled
 from robust_jax.suites.samples import Samples, predicted_samples
@@ -81,7 +80,7 @@ class PublishedCorruptions(CommonCorruptions):
         if table is None:
             source, classes = self._load(data, name, severity)
             examples = data_room.evaluation(source, batch_size=data.batch_size, mesh=data.mesh, resident=False)
-            table = run_case(partial(measure_batch, as_predictor(predictor)), Relabelled(examples, classes))
+            table = run_case(partial(measure_batch, admitted(predictor, data)), Relabelled(examples, classes))
             store.put(*place, table)
         return table
 

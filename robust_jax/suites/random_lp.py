@@ -15,10 +15,9 @@ from jaxtyping import Array, Float, Int
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.predictor import as_predictor
 from robust_jax.mathematics.lp_noise import add_lp_noise_choice
 from robust_jax.mathematics.lp_tables import Case, evaluation_cases, imperceptible_cases, norm_name
-from robust_jax.suites.case import RowLabels, make_row, measure, metric_rows, run_case
+from robust_jax.suites.case import RowLabels, admitted, make_row, measure, metric_rows, run_case
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
@@ -131,7 +130,7 @@ class RandomLp:
             tables = []
             for repeat in range(repeats):
                 case_key, index = self._key_and_index(key, kind, case, repeat)
-                program = partial(_measure_noisy, self._norms(), as_predictor(predictor), case_key, index, case.eps)
+                program = partial(_measure_noisy, self._norms(), admitted(predictor, data), case_key, index, case.eps)
                 tables.append(run_case(program, data))
             table = {metric: np.stack([t[metric] for t in tables], axis=1) for metric in tables[0]}
             store.put(suite, name, table)

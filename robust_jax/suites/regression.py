@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
-from robust_jax.core.predictor import as_predictor
 from robust_jax.mathematics.gaussian import LEAST_VARIANCE, gaussian_mixture_nll, gaussian_nll
 from robust_jax.posteriors import GaussianEnsemble, gaussian_mixture
+from robust_jax.predictors import as_predictor
 from robust_jax.suites.case import RowLabels, make_row, run_case
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.tasks import Regression

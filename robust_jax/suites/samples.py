@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import as_predictor
 from robust_jax.suites.case import to_host
 from robust_jax.types import Images, LogitsFn
 

@@ -15,9 +15,9 @@ from robust_jax import attacks
 from robust_jax.attacks import Attack, ParameterPGD, ParameterSearch
 from robust_jax.core.checks import check_non_negative
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import Vote, through
 from robust_jax.suites.adversarial import attack_batch, attacked, clean_examples, proportion_row
-from robust_jax.suites.case import RowLabels, measure_batch, run_case
+from robust_jax.suites.case import RowLabels, admitted, measure_batch, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Batch, Evaluation, Image, Images, LogitsFn, PRNGKey, Row
@@ -131,14 +131,14 @@ class Spatial:
         return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
 
     def _majority(self, key: PRNGKey, predictor: LogitsFn) -> LogitsFn:
-        transformed = attacks.through(predictor, partial(_transformed_image, self.threat))
-        return attacks.vote_of(named_key(key, "vote"), transformed, self.votes)
+        transformed = through(predictor, partial(_transformed_image, self.threat))
+        return Vote(transformed, named_key(key, "vote"), self.votes)
 
     def _random(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
         place = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), repr(self.threat))}", RANDOM
         table = store.get(*place)
         if table is None:
-            classifier = as_predictor(predictor)
+            classifier = admitted(predictor, data)
 
             def program(batch: Batch) -> dict[str, Array]:
                 images = _transformed(self.threat, named_key(key, NAME), batch)

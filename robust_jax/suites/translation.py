@@ -13,9 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.core.predictor import as_predictor
 from robust_jax.images.borders import MODES, fold
-from robust_jax.suites.case import RowLabels, make_row, run_case
+from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, digest, identity
 from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
@@ -131,7 +130,7 @@ class Translation:
         table = store.get(*place)
         if table is None:
             moves = [(shift * x, shift * y) for x, y in DIRECTIONS.values()] if shift else [(0, 0)]
-            table = run_case(partial(self._predict, as_predictor(predictor), np.asarray(moves, np.int32)), data)
+            table = run_case(partial(self._predict, admitted(predictor, data), np.asarray(moves, np.int32)), data)
             store.put(*place, table)
         return table
 

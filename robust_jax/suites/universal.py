@@ -14,9 +14,8 @@ from robust_jax import metrics
 from robust_jax.attacks import Attack, UniversalPGD, patch_success, shift_success, success_of
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.core.predictor import as_predictor
 from robust_jax.suites.adversarial import hard_labels
-from robust_jax.suites.case import RowLabels, make_row, to_host
+from robust_jax.suites.case import RowLabels, admitted, make_row, to_host
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import CaseStore, Table, digest, identity
 from robust_jax.types import Evaluation, Images, LogitsFn, PRNGKey, Row
@@ -141,7 +140,7 @@ class Universal:
 
     def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
         """The first images that it is tried on, their perturbations stretched to the range, and both together."""
-        classifier = as_predictor(predictor)
+        classifier = admitted(predictor, data)
         fit, test = self._split(data)
         counts = np.flatnonzero(test["label"] != self.targets[0])[:num_images]
         test = {name: values[counts] for name, values in test.items()}
@@ -164,7 +163,7 @@ class Universal:
         table = store.get(*place)
         if table is not None:
             return table
-        classifier = as_predictor(predictor)
+        classifier = admitted(predictor, data)
         fit, test = self._split(data)
         images = jnp.asarray(test["image"])
         classes = jnp.full(len(images), target)

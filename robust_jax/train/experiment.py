@@ -104,7 +104,7 @@ class Experiment:
     """Average of the weights that is evaluated in place of the last ones; or snapshots, which are members."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Computation type of the network; None leaves the model's own dtype. Parameters are float32, and products of
-    float32 are so on every device, see :func:`~robust_jax.models.apply_network`."""
+    float32 are so on every device, see :func:`~robust_jax.predictors.apply_network`."""
     epochs: int = 10
     """Passes over the training set."""
     members: int = 1

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.tree_util import Partial
 from rich.console import Console
 
-from robust_jax import data, posteriors
+from robust_jax import data, posteriors, predictors
 from robust_jax.core.keys import RunKeys
 from robust_jax.core.mesh import data_mesh
 from robust_jax.tasks import Regression
@@ -27,7 +26,7 @@ class TrainedEnsemble:
     """Members, and what they predict together: as :class:`~robust_jax.train.Trained`."""
 
     predictor: LogitsFn
-    """The logits function, or for regression the predictor of means and variances."""
+    """Mean of the members: logits of classes, or means and variances for regression."""
     members: tuple[Trained, ...]
     """Each network; in place of one, its snapshots where it has any."""
 
@@ -96,20 +95,20 @@ def _predictor(
     folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
     trained = train(member_experiments(experiment), folders)
     members = tuple(member for one in trained for member in _snapshots(one))
-    predictors = [member.predictor for member in members]
+    parts = [member.predictor for member in members]
     if sources:
         examples = [_as_they_are(experiment, source) for source in sources]
-        predictors = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
-    return TrainedEnsemble(_together(predictors, members[0].task), members)
+        parts = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
+    return TrainedEnsemble(_together(parts, members[0].task), members)
 
 
-def _together(predictors: list[LogitsFn], task: Task | None) -> LogitsFn:
+def _together(parts: list[LogitsFn], task: Task | None) -> LogitsFn:
     """Combine equally likely members as their task says: normal distributions, or else probabilities of classes."""
-    if len(predictors) == 1:
-        return predictors[0]
+    if len(parts) == 1:
+        return parts[0]
     if isinstance(task, Regression):
-        return posteriors.gaussian_ensemble(predictors, variance=task.variance, least_variance=task.least_variance)
-    return posteriors.ensemble(predictors).logits_fn()
+        return posteriors.gaussian_ensemble(parts, variance=task.variance, least_variance=task.least_variance)
+    return predictors.ensemble(parts)
 
 
 def fit_splits(posterior: Any) -> tuple[str, ...]:
@@ -128,9 +127,9 @@ def _as_they_are(experiment: Experiment, source: data.Source) -> Evaluation:
     return data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
 
 
-def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: list[Evaluation]) -> Partial:
+def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: list[Evaluation]) -> LogitsFn:
     key = RunKeys(jax.random.key(experiment.seed)).posterior(member)
     fit_key, predict_key = jax.random.split(key)
     batches = [split.batches() for split in examples]
-    state = experiment.posterior.fit(fit_key, trained.model, trained.variables, *batches)
-    return state.logits_fn(predict_key)
+    fitted = experiment.posterior.fit(fit_key, trained.model, trained.variables, *batches)
+    return fitted.bind(predict_key) if isinstance(fitted, predictors.Draws) else fitted

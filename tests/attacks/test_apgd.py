@@ -26,9 +26,9 @@ def linear(images):
     return images.reshape(len(images), -1) @ jnp.asarray(FIRST[:, :6], jnp.float32)
 
 
-def problem(logits_fn, size=12):
+def problem(predictor, size=12):
     images = jnp.asarray(np.random.default_rng(2).random((size, 4, 5, 3)), jnp.float32)
-    return example_keys(jax.random.key(0), jnp.arange(size)), images, jnp.argmax(logits_fn(images), axis=-1)
+    return example_keys(jax.random.key(0), jnp.arange(size)), images, jnp.argmax(predictor(images), axis=-1)
 
 
 def loss_and_gradient(x, label):
@@ -138,15 +138,15 @@ def test_every_target_is_tried():
     weights = np.zeros((60, 6), np.float32)
     bias = jnp.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0])
     weights[:, 5] = 10
-    logits_fn = jax.tree_util.Partial(lambda images: images.reshape(len(images), -1) @ weights / 60 + bias[None])
+    predictor = jax.tree_util.Partial(lambda images: images.reshape(len(images), -1) @ weights / 60 + bias[None])
     keys, images, _ = problem(network, size=3)
     images, labels = images / 100, jnp.zeros(3, jnp.int32)
     attack = attacks.APGDT(eps=0.6, steps=10, num_targets=5)
-    result = attack.run(keys, logits_fn, images, labels)
+    result = attack.run(keys, predictor, images, labels)
     assert result.success.all()
-    assert (jnp.argmax(logits_fn(result.images), axis=-1) == 5).all()
+    assert (jnp.argmax(predictor(result.images), axis=-1) == 5).all()
     assert (result.gradients == 5 * 11).all()
-    assert not attacks.APGDT(eps=0.6, steps=10, num_targets=3).run(keys, logits_fn, images, labels).success.any()
+    assert not attacks.APGDT(eps=0.6, steps=10, num_targets=3).run(keys, predictor, images, labels).success.any()
 
 
 def test_more_restarts_break_no_fewer():

@@ -10,7 +10,7 @@ from robust_jax import attacks
 from robust_jax.attacks.autoattack import CODES
 from robust_jax.attacks.inputs import make_problem
 from robust_jax.attacks.survivors import rows_of
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import as_predictor
 
 pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
 SMALL = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from contracts.test_attacks import convolutional, problem
 
-from robust_jax import attacks
+from robust_jax import attacks, predictors
 from robust_jax.attacks.black_box.decision_search import decide, random_start, step_over, to_boundary
 from robust_jax.attacks.minimum_norm.base import Nearest
 from robust_jax.attacks.threats import THREATS
@@ -165,6 +165,6 @@ def test_randomised_classifiers(attack):
         return convolutional(images) + 0.01 * noise
 
     keys, images, labels = problem()
-    result = attack.run(keys, attacks.Randomised(noisy), images, labels)
+    result = attack.run(keys, predictors.Randomised(noisy), images, labels)
     assert result.success.all()
     assert (result.norm[:-1] > 0).all()

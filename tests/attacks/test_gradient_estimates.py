@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from contracts.test_attacks import convolutional, problem
 
-from robust_jax import attacks
+from robust_jax import attacks, predictors
 from robust_jax.attacks.black_box import gradient_estimates
 from robust_jax.attacks.black_box.gradient_estimates import estimate_gradient
 from robust_jax.core.keys import example_keys
@@ -202,7 +202,7 @@ def test_draws_of_a_randomised_classifier_are_its_own(attack):
 
     keys, images, labels = linear_problem()
     result = dataclasses.replace(attack, eps=0.02, steps=2, samples=4).run(
-        keys, attacks.Randomised(noisy), images, labels
+        keys, predictors.Randomised(noisy), images, labels
     )
     assert not result.zero_gradient.any()
 

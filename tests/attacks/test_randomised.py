@@ -9,9 +9,9 @@ import pytest
 from contracts.test_attacks import convolutional, problem
 from scipy.stats import binomtest
 
-from robust_jax import attacks
-from robust_jax.attacks.randomised import draw, value_and_mean_gradient
-from robust_jax.core.predictor import as_predictor
+from robust_jax import attacks, predictors
+from robust_jax.attacks.randomised import value_and_mean_gradient
+from robust_jax.predictors import draw, ensemble, through
 
 
 def noisy(key, image, scale=1.0):
@@ -20,7 +20,7 @@ def noisy(key, image, scale=1.0):
 
 def test_gradient_is_the_mean_over_draws():
     keys, images, labels = problem()
-    classifier = draw(keys, attacks.through(convolutional, noisy), 3)
+    classifier = draw(keys, through(convolutional, noisy), 3)
 
     def loss_fn(predictor, images):
         losses = attacks.cross_entropy(predictor(images), labels)
@@ -49,7 +49,7 @@ def test_gradient_is_the_mean_over_draws():
 def test_randomised_classifiers_are_attacked_by_their_keys(attack):
     """The same draws whatever the batch, new ones in every step, and under jit."""
     keys, images, labels = problem()
-    classifier = attacks.through(convolutional, partial(noisy, scale=0.05))
+    classifier = through(convolutional, partial(noisy, scale=0.05))
     whole = attack.run(keys, classifier, images, labels, eps=0.03)
     order = jnp.array([3, 0, 5, 1, 2, 4])
     permuted = attack.run(keys[order], classifier, images[order], labels[order], eps=0.03)
@@ -59,7 +59,7 @@ def test_randomised_classifiers_are_attacked_by_their_keys(attack):
     if hasattr(attack, "num_draws"):
         np.testing.assert_array_equal(whole.gradients, 3 * attack.num_steps)
     seen = []
-    classifier = attacks.Randomised(lambda keys, images: seen.append(keys) or convolutional(images))
+    classifier = predictors.Randomised(lambda keys, images: seen.append(keys) or convolutional(images))
     attacks.PGD(steps=2)(keys, classifier, images, labels)
     assert seen
 
@@ -67,7 +67,7 @@ def test_randomised_classifiers_are_attacked_by_their_keys(attack):
 def test_averaging_over_draws_finds_what_one_draw_does_not():
     """Against much noise, the mean gradient is the better one."""
     keys, images, labels = problem(24)
-    classifier = attacks.through(convolutional, noisy)
+    classifier = through(convolutional, noisy)
     clean = {}
     for num_draws in (1, 30):
         attack = attacks.PGD(eps=0.02, steps=5, num_draws=num_draws, keep="last", start="zero")
@@ -78,7 +78,7 @@ def test_averaging_over_draws_finds_what_one_draw_does_not():
 
 def test_rand_version():
     keys, images, labels = problem()
-    classifier = attacks.through(convolutional, partial(noisy, scale=0.02))
+    classifier = through(convolutional, partial(noisy, scale=0.02))
     result = attacks.AutoAttack(version="rand", eps=0.05, steps=5, num_draws=3).run(keys, classifier, images, labels)
     assert result.success.sum() >= 4
     assert set(np.unique(result.broken_by)) <= {-1, 0, 1, 2}
@@ -86,18 +86,18 @@ def test_rand_version():
 
 def test_randomised_without_keys():
     with pytest.raises(ValueError, match="keys=None"):
-        attacks.through(convolutional, noisy)(jnp.zeros((1, 8, 7, 3)))
+        through(convolutional, noisy)(jnp.zeros((1, 8, 7, 3)))
 
 
 def test_bpda_takes_the_gradient_of_the_approximation():
     _, images, labels = problem()
     quantise = lambda images: jnp.round(images * 4) / 4  # noqa: E731
-    classifier = attacks.bpda(convolutional, quantise)
+    classifier = predictors.Bpda(convolutional, quantise)
     np.testing.assert_allclose(classifier(images), convolutional(quantise(images)), atol=1e-5)
     loss = lambda fn, images: attacks.cross_entropy(fn(images), labels).sum()  # noqa: E731
     gradient = jax.grad(partial(loss, classifier))(images)
     np.testing.assert_allclose(gradient, jax.grad(partial(loss, convolutional))(quantise(images)), atol=1e-5)
-    halved = attacks.bpda(convolutional, quantise, lambda images: images / 2)
+    halved = predictors.Bpda(convolutional, quantise, lambda images: images / 2)
     np.testing.assert_allclose(jax.grad(partial(loss, halved))(images), gradient / 2, atol=1e-5)
     assert not jax.grad(partial(loss, lambda images: convolutional(quantise(images))))(images).any()
 
@@ -110,7 +110,7 @@ def test_means_of_members(of):
     members = [jax.tree_util.Partial(_scaled, jnp.float32(scale)) for scale in scales]
     logits = np.stack([scale * np.asarray(convolutional(images), np.float64) for scale in scales])
     probs = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    outputs = attacks.mean_of(members, of=of)(images)
+    outputs = ensemble(members, of=of)(images)
     if of == "logits":
         np.testing.assert_allclose(outputs, logits.mean(axis=0), rtol=1e-4, atol=1e-5)
     else:
@@ -118,8 +118,8 @@ def test_means_of_members(of):
         normalised = expected / expected.sum(axis=-1, keepdims=True)
         np.testing.assert_allclose(jax.nn.softmax(outputs), normalised, rtol=1e-4, atol=1e-6)
     stacked = jax.tree_util.Partial(_scaled, jnp.asarray(scales))
-    np.testing.assert_allclose(attacks.mean_of_stacked(stacked, of=of)(images), outputs, atol=1e-5)
-    found = attacks.PGD(steps=3).run(keys, attacks.mean_of(members, of=of), images, labels)
+    np.testing.assert_allclose(predictors.Ensemble(stacked, of=of)(images), outputs, atol=1e-5)
+    found = attacks.PGD(steps=3).run(keys, ensemble(members, of=of), images, labels)
     assert (found.loss > attacks.cross_entropy(outputs, labels)).mean() > 0.8
 
 
@@ -129,15 +129,14 @@ def _scaled(scale, images):
 
 def test_bad_means():
     with pytest.raises(ValueError, match="Did you mean 'log_probs'"):
-        attacks.mean_of([convolutional], of="log_prob")
+        ensemble([convolutional], of="log_prob")
     with pytest.raises(ValueError, match="at least one member"):
-        attacks.mean_of([])
-    assert as_predictor(attacks.mean_of([convolutional])) is not None
+        ensemble([])
 
 
 def test_acceptance_is_the_share_of_draws_with_wilsons_interval():
     keys, images, labels = problem()
-    classifier = attacks.through(convolutional, noisy)
+    classifier = through(convolutional, noisy)
     found = attacks.repeated_acceptance(keys, classifier, images, labels, num_draws=50)
     fooled = np.zeros(6)
     for number in range(50):
@@ -148,5 +147,5 @@ def test_acceptance_is_the_share_of_draws_with_wilsons_interval():
         np.testing.assert_allclose((low, high), (interval.low, interval.high), atol=1e-5)
     np.testing.assert_array_equal(found.accepted, found.low > 0.5)
     assert 0 < found.rate.mean() < 1
-    with pytest.raises(ValueError, match="Expected a Randomised classifier, got Partial"):
+    with pytest.raises(ValueError, match="Expected a Randomised predictor, got Partial"):
         attacks.repeated_acceptance(keys, convolutional, images, labels)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from robust_jax import attacks, config, corruptions
+from robust_jax import attacks, config, corruptions, predictors
 from robust_jax.core.keys import example_keys
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -134,14 +134,14 @@ def test_closed_form_of_a_linear_problem(attack):
     keys, images, _ = problem()
     images = 0.4 + 0.2 * images
     weights = jnp.asarray(RNG.normal(size=(12 * 9 * 3, 2)), jnp.float32)
-    logits_fn = jax.tree_util.Partial(lambda images: images.reshape(len(images), -1) @ weights)
-    labels = jnp.argmax(logits_fn(images), axis=-1)
+    predictor = jax.tree_util.Partial(lambda images: images.reshape(len(images), -1) @ weights)
+    labels = jnp.argmax(predictor(images), axis=-1)
     attack = dataclasses.replace(attack, threat=threat, loss="margin")
-    found = attack.run(keys, logits_fn, images, labels)
+    found = attack.run(keys, predictor, images, labels)
     slope = np.asarray(weights).reshape(12 * 9, 3, 2).sum(axis=0) * 0.3
     direction = slope[:, 1 - np.asarray(labels)].T - slope[:, np.asarray(labels)].T
     worst = np.where(direction > 0, [1.0, 1.0, 0.8], [-1.0, -0.5, 0.0])
-    before = attacks.margin(logits_fn(images), labels)
+    before = attacks.margin(predictor(images), labels)
     gain = np.sum(direction * worst, axis=1)
     if getattr(attack, "grid", ()) is None:
         assert (found.loss <= before + gain + 1e-3).all()
@@ -192,7 +192,7 @@ def test_joint_is_at_least_as_strong_as_its_parts(norm):
 
 def test_gradients_averaged_over_draws():
     keys, images, labels = problem(4)
-    noisy = attacks.through(network, lambda key, image: image + 0.01 * jax.random.normal(key, image.shape))
+    noisy = predictors.through(network, lambda key, image: image + 0.01 * jax.random.normal(key, image.shape))
     joint = attacks.Joint(attacks.Spatial())
     result = attacks.ParameterPGD(threat=joint, steps=3, num_draws=4).run(keys, noisy, images, labels)
     assert (result.gradients == 16).all()

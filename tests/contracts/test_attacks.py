@@ -286,8 +286,8 @@ BAD = {
     "soft label shape": ({"labels": jnp.full(6, 0.5)}, r"soft labels \[6, k\]"),
     "target is label": ({"targets": jnp.array([0, 0, 0, 0, 0, 0])}, "other than the labels"),
     "keys": ({"keys": jax.random.key(0)}, "6 keys"),
-    "logits": ({"logits_fn": lambda images: images.sum((1, 2, 3))}, r"logits of shape \[6, k\]"),
-    "infinite": ({"logits_fn": lambda images: jnp.full((6, 5), jnp.inf)}, "finite logits.*example 0"),
+    "logits": ({"predictor": lambda images: images.sum((1, 2, 3))}, r"logits of shape \[6, k\]"),
+    "infinite": ({"predictor": lambda images: jnp.full((6, 5), jnp.inf)}, "finite logits.*example 0"),
 }
 
 
@@ -297,7 +297,7 @@ def test_bad_input(change, message):
     labels = labels.at[0].set(0)
     arguments = {
         "keys": keys,
-        "logits_fn": convolutional,
+        "predictor": convolutional,
         "images": images,
         "labels": labels,
         "eps": 0.1,
@@ -306,9 +306,9 @@ def test_bad_input(change, message):
     arguments |= change
     if isinstance(arguments["images"], float):
         arguments["images"] = images * 2
-    keys, logits_fn, images, labels = (arguments[name] for name in ("keys", "logits_fn", "images", "labels"))
+    keys, predictor, images, labels = (arguments[name] for name in ("keys", "predictor", "images", "labels"))
     with pytest.raises(ValueError, match=message):
-        attacks.PGD()(keys, logits_fn, images, labels, eps=arguments["eps"], targets=arguments["targets"])
+        attacks.PGD()(keys, predictor, images, labels, eps=arguments["eps"], targets=arguments["targets"])
 
 
 def test_soft_labels_where_there_is_no_use_for_them():

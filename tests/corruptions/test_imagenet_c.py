@@ -48,8 +48,8 @@ def classify(shared_data):
     model = models.cifar_resnet(20, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     weights = shared_data.parent / "weights" / "cifar_resnet20.safetensors"
     params, state = load_weights(weights, model, (32, 32, 3))
-    logits_fn = models.predictor(model, {"params": params, **state})
-    return jax.jit(lambda images: jnp.argmax(logits_fn(images), axis=-1))
+    predictor = models.predictor(model, {"params": params, **state})
+    return jax.jit(lambda images: jnp.argmax(predictor(images), axis=-1))
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def variables_with(model, **changes):
 
 
 def predict(model, variables, images):
-    return jax.jit(lambda logits_fn, images: logits_fn(images))(models.predictor(model, variables), images)
+    return jax.jit(lambda predictor, images: predictor(images))(models.predictor(model, variables), images)
 
 
 def test_without_ranges_it_is_the_network():

@@ -9,7 +9,7 @@ from scipy import stats
 from robust_jax import config, metrics, models
 from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.objectives import CrossEntropy, Repeated
-from robust_jax.posteriors import ensemble
+from robust_jax.predictors import ensemble
 from robust_jax.types import Batch
 
 KEY = jax.random.key(0)
@@ -60,7 +60,7 @@ def test_members_are_the_network_with_norms_of_their_own(name):
     film = models.FilmEnsemble(plain, num_members=3)
     variables = variables_of(film)
     predictor = models.predictor(film, variables)
-    together = jax.jit(predictor.func.member_logits)(*predictor.args, IMAGES)
+    together = jax.jit(lambda f, x: f.members(x))(predictor, IMAGES)
     alone = [run(models.predictor(plain, of_member(variables, plain, i, 3)), IMAGES) for i in range(3)]
     np.testing.assert_allclose(together, jnp.stack(alone), atol=1e-5)
     assert jnp.abs(together[0] - together[1]).max() > 1e-3
@@ -133,7 +133,7 @@ def test_passes_where_networks_and_ensembles_do():
 
     alone = [traced(predictor, IMAGES) for predictor in predictors]
     assert len(traces) == 1
-    together = run(ensemble(predictors).logits_fn(), IMAGES)
+    together = run(ensemble(predictors), IMAGES)
     np.testing.assert_allclose(together, mixture_logits(jnp.stack(alone)), atol=1e-5)
     half = run(models.predictor(film.clone(dtype="bfloat16"), first), IMAGES)
     assert half.dtype == jnp.float32

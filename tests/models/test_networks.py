@@ -101,9 +101,9 @@ def test_bfloat16_trains_with_float32_parameters_and_logits(name):
 def test_prediction_does_not_depend_on_the_batch(name):
     model = TINY[name]
     params, state = variables_of(name)
-    logits_fn = jax.jit(lambda f, x: f(x))
+    run = jax.jit(lambda f, x: f(x))
     predictor = models.predictor(model, {"params": params, **state})
-    whole, alone = logits_fn(predictor, images()), logits_fn(predictor, images()[2:3])
+    whole, alone = run(predictor, images()), run(predictor, images()[2:3])
     assert jnp.ptp(whole) > 0
     np.testing.assert_allclose(whole[2:3], alone, atol=1e-5)
 
@@ -132,12 +132,11 @@ def test_predictor_does_not_retrace_for_new_weights_and_vmaps_to_an_ensemble():
         return f(x)
 
     logits = jnp.stack([run(f, images()) for f in predictors])
-    run(models.predictor(model.clone(), predictors[0].args[0]), images())
+    run(models.predictor(model.clone(), predictors[0].variables), images())
     assert len(traces) == 1
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *predictors)
     np.testing.assert_allclose(jax.vmap(lambda f: f(images()))(stacked), logits, atol=1e-5)
-    outputs = models.outputs_fn(model, {"params": members[0][0], **members[0][1]})
-    np.testing.assert_allclose(outputs(images()).prediction, logits[0], atol=1e-5)
+    np.testing.assert_allclose(predictors[0].output(images()).prediction, logits[0], atol=1e-5)
 
 
 def test_running_statistics_match_numpy_and_rest_in_evaluation():

@@ -194,7 +194,7 @@ def test_drawn_weights_have_the_posterior_covariance(curvature):
     images = jax.random.normal(KEY, (40, 1, 1, 3))
     laplace = Laplace("all", curvature, 2.0, likelihood="gaussian", sigma=0.5, rank=4)
     posterior = laplace.fit(None, Linear(), variables, [batch_of(images, np.zeros((40, 2), np.float32))])
-    drawn = posterior.draw(jax.random.key(1), 20_000).member_logits(images[:3])
+    drawn = posterior.draw(jax.random.key(1), 20_000).members(images[:3])
     mean, covariance = posterior.distribution(images[:3])
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=2e-2)
     centred = drawn - drawn.mean(axis=0, keepdims=True)
@@ -224,7 +224,7 @@ def test_validated_prior_is_the_best_of_the_grid(network):
     assert best.prior_precision == search.best
     # By hand, at one of the points.
     posterior = dataclasses.replace(posterior, prior_precision=search.precisions[4])
-    log_probs = jax.nn.log_softmax(posterior.logits_fn()(batch.image))[jnp.arange(12), batch.label]
+    log_probs = jax.nn.log_softmax(posterior(batch.image))[jnp.arange(12), batch.label]
     expected = -(log_probs.sum() + log_probs[:5].sum()) / 17
     np.testing.assert_allclose(search.nll[4], expected, rtol=1e-4)
     assert search.at_edge == (search.best in (search.precisions[0], search.precisions[-1]))
@@ -262,16 +262,16 @@ def test_tuning_finds_the_greatest_evidence(network, curvature):
 
 
 @pytest.mark.parametrize("link", ["probit", "bridge", "monte_carlo", "weights"])
-def test_predictive_is_a_logits_function(network, link):
+def test_predictive_is_a_predictor(network, link):
     """Less sure than the network; alike under jit, of part of a batch, and stacked."""
     model, variables, batch = network
     posterior = Laplace("last_layer", "kron", 0.5).fit(None, model, variables, [batch])
-    logits_fn = posterior.logits_fn(KEY, link=link, num_samples=200)
-    logits = jax.jit(lambda f, x: f(x))(logits_fn, batch.image)
-    np.testing.assert_allclose(logits_fn(batch.image[3:5]), logits[3:5], atol=1e-4)
+    predictor = posterior.predictive(KEY, link=link, num_samples=200)
+    logits = jax.jit(lambda f, x: f(x))(predictor, batch.image)
+    np.testing.assert_allclose(predictor(batch.image[3:5]), logits[3:5], atol=1e-4)
     plain = models.predictor(model, variables)(batch.image)
     assert jax.nn.softmax(logits).max(axis=-1).mean() < jax.nn.softmax(plain).max(axis=-1).mean()
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), logits_fn)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), predictor)
     np.testing.assert_allclose(jax.vmap(lambda f: f(batch.image))(stacked)[1], logits, atol=1e-4)
 
 
@@ -324,8 +324,8 @@ def test_bridge_inverts_the_map_from_dirichlet_to_normal_distributions():
             "Expected data",
         ),
         (lambda n: Laplace(RandomWeights(5), "full").fit(None, *n), "Expected a key"),
-        (lambda n: Laplace().fit(None, *n).logits_fn(link="mean"), "link"),
-        (lambda n: Laplace().fit(None, *n).logits_fn(link="monte_carlo"), "Expected a key"),
+        (lambda n: Laplace().fit(None, *n).predictive(link="mean"), "link"),
+        (lambda n: Laplace().fit(None, *n).predictive(link="monte_carlo"), "Expected a key"),
         (lambda n: Laplace().fit(None, *n).validated([]), "Expected held-out data"),
     ],
 )

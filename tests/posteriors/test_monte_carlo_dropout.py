@@ -11,7 +11,8 @@ from scipy import special
 from robust_jax import config, metrics, models
 from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.models.layers import Dropout
-from robust_jax.posteriors import MonteCarloDropout, ensemble
+from robust_jax.posteriors import MonteCarloDropout
+from robust_jax.predictors import ensemble
 from robust_jax.types import Batch, Output
 
 KEY = jax.random.key(0)
@@ -40,15 +41,15 @@ def posterior_of(name, num_samples=3, **fields):
 def test_draws_differ_and_a_prediction_depends_on_its_image_alone(name):
     posterior = posterior_of(name)
     run = jax.jit(lambda f, x: f(x))
-    whole = posterior.member_logits(KEY, IMAGES)
+    whole = posterior.bind(KEY).members(IMAGES)
     assert whole.shape == (3, 5, 10)
     assert jnp.abs(whole[0] - whole[1]).max() > 1e-3
-    predictor = posterior.logits_fn(KEY)
+    predictor = posterior.bind(KEY)
     logits = run(predictor, IMAGES)
     np.testing.assert_allclose(jnp.exp(logits), special.softmax(whole, axis=-1).mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(run(predictor, IMAGES[3:4]), logits[3:4], atol=1e-5)
     np.testing.assert_allclose(run(predictor, IMAGES[::-1]), logits[::-1], atol=1e-5)
-    np.testing.assert_allclose(predictor.func.member_logits(*predictor.args, IMAGES), whole, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(lambda f, x: f.members(x))(predictor, IMAGES), whole, atol=1e-5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +72,14 @@ def test_many_draws_are_the_mean_over_all_masks():
             chance = (0.75 if first else 0.25) * (0.75 if second else 0.25)
             kept = np.asarray(images[:, 0, 0]) * np.array([[first, second]]) / 0.75
             expected = expected + chance * special.softmax(kept @ np.asarray(weights), axis=-1)
-    np.testing.assert_allclose(jnp.exp(posterior.logits_fn(KEY)(images)), expected, atol=0.01)
+    np.testing.assert_allclose(jnp.exp(posterior.bind(KEY)(images)), expected, atol=0.01)
 
 
 def test_last_layer_dropout_is_the_head_on_masked_features():
     posterior = posterior_of("last_layer", num_samples=4)
-    output = models.outputs_fn(posterior.model, posterior.variables)(IMAGES)
+    output = models.predictor(posterior.model, posterior.variables).output(IMAGES)
     head = posterior.variables["params"]["head"]
-    for logits in np.asarray(posterior.member_logits(KEY, IMAGES)):
+    for logits in np.asarray(posterior.bind(KEY).members(IMAGES)):
         # Eight units make few masks: try them all.
         masks = (np.arange(256)[:, None] >> np.arange(8)) % 2
         tried = (output.features[None] * masks[:, None] / 0.7) @ head["kernel"] + head["bias"][None, None]
@@ -101,21 +102,21 @@ def test_training_masks_each_example_and_evaluation_without_a_key_none():
 
 def test_maps_agree_and_first_draws_do_not_depend_on_how_many_there_are():
     few, many = posterior_of("wide_last_layer", 2), posterior_of("wide_last_layer", 4, sample_map="vmap")
-    found = many.member_logits(KEY, IMAGES)
-    np.testing.assert_allclose(few.member_logits(KEY, IMAGES), found[:2], atol=1e-5)
-    assert not np.allclose(many.member_logits(jax.random.key(7), IMAGES), found, atol=1e-3)
+    found = many.bind(KEY).members(IMAGES)
+    np.testing.assert_allclose(few.bind(KEY).members(IMAGES), found[:2], atol=1e-5)
+    assert not np.allclose(many.bind(jax.random.key(7)).members(IMAGES), found, atol=1e-3)
 
 
 def test_passes_where_ensembles_and_networks_do():
     posterior = posterior_of("resnet")
-    both = ensemble([posterior.logits_fn(jax.random.key(seed)) for seed in (0, 1)])
-    expected = [posterior.logits_fn(jax.random.key(seed))(IMAGES) for seed in (0, 1)]
-    np.testing.assert_allclose(both.logits_fn()(IMAGES), mixture_logits(jnp.stack(expected)), atol=1e-5)
+    both = ensemble([posterior.bind(jax.random.key(seed)) for seed in (0, 1)])
+    expected = [posterior.bind(jax.random.key(seed))(IMAGES) for seed in (0, 1)]
+    np.testing.assert_allclose(both(IMAGES), mixture_logits(jnp.stack(expected)), atol=1e-5)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), posterior)
-    members = jax.vmap(lambda state: state.member_logits(KEY, IMAGES))(stacked)
-    np.testing.assert_allclose(members[1], posterior.member_logits(KEY, IMAGES), atol=1e-5)
+    members = jax.vmap(lambda state: state.bind(KEY).members(IMAGES))(stacked)
+    np.testing.assert_allclose(members[1], posterior.bind(KEY).members(IMAGES), atol=1e-5)
     assert (metrics.mutual_information(members[0]) > 0).all()
-    gradient = jax.grad(lambda x: posterior.logits_fn(KEY)(x)[:, 0].sum())(IMAGES)
+    gradient = jax.grad(lambda x: posterior.bind(KEY)(x)[:, 0].sum())(IMAGES)
     assert jnp.isfinite(gradient).all()
     assert jnp.abs(gradient).max() > 0
     traces = []
@@ -125,8 +126,8 @@ def test_passes_where_ensembles_and_networks_do():
         traces.append(1)
         return f(x)
 
-    run(posterior.logits_fn(KEY), IMAGES)
-    run(posterior_of("resnet").logits_fn(jax.random.key(5)), IMAGES)
+    run(posterior.bind(KEY), IMAGES)
+    run(posterior_of("resnet").bind(jax.random.key(5)), IMAGES)
     assert len(traces) == 1
     assert config.from_json(config.to_json(MonteCarloDropout(5))) == MonteCarloDropout(5)
 
@@ -137,7 +138,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="Did you mean 'vmap'"):
         MonteCarloDropout(sample_map="vmapp")
     with pytest.raises(ValueError, match="key=None"):
-        posterior_of("last_layer").logits_fn(None)
+        posterior_of("last_layer")(IMAGES)
     network = models.ResNet(stage_sizes=(1,), width=4)
     params, state = models.init(network, KEY, SHAPE)
     with pytest.raises(ValueError, match="Expected a network with dropout, got ResNet"):

@@ -10,9 +10,10 @@ from scipy import optimize, special
 from sklearn.isotonic import IsotonicRegression as Reference
 from sklearn.linear_model import LogisticRegression
 
-from robust_jax import config, data, models, posteriors, train
+from robust_jax import config, data, models, train
 from robust_jax.core.mesh import data_mesh
 from robust_jax.posteriors import IsotonicRegression, TemperatureScaling, VectorScaling
+from robust_jax.predictors import ensemble
 from robust_jax.types import Batch, Output
 
 METHODS = (TemperatureScaling(), VectorScaling(), IsotonicRegression())
@@ -53,7 +54,7 @@ def fitted(method, logits, labels):
 
 
 def predict(state, logits):
-    return np.asarray(state.logits_fn()(jnp.asarray(logits)[:, None, :, None]))
+    return np.asarray(state(jnp.asarray(logits)[:, None, :, None]))
 
 
 def mean_nll(logits, labels):
@@ -117,14 +118,14 @@ def test_it_helps_on_other_examples_and_passes_where_networks_do(method):
     others, labels = examples(2000, seed=2)
     assert mean_nll(predict(state, others), labels) < mean_nll(others, labels) - 0.1
     images = jnp.asarray(others[:6])[:, None, :, None]
-    logits = state.logits_fn()(images)
-    np.testing.assert_allclose(jax.jit(lambda f, x: f(x))(state.logits_fn(), images), logits, atol=1e-5)
-    gradient = jax.grad(lambda x: state.logits_fn()(x)[:, 0].sum())(images)
+    logits = state(images)
+    np.testing.assert_allclose(jax.jit(lambda f, x: f(x))(state, images), logits, atol=1e-5)
+    gradient = jax.grad(lambda x: state(x)[:, 0].sum())(images)
     assert jnp.isfinite(gradient).all()
     second = fitted(method, *examples(seed=3))
-    together = posteriors.ensemble([state.logits_fn(), second.logits_fn()])
-    expected = np.stack([logits, second.logits_fn()(images)])
-    np.testing.assert_allclose(jax.vmap(lambda f: f(images))(together.members), expected, atol=1e-5)
+    together = ensemble([state, second])
+    expected = np.stack([logits, second(images)])
+    np.testing.assert_allclose(jax.vmap(lambda f: f(images))(together.stacked), expected, atol=1e-5)
 
 
 @every_method
@@ -132,8 +133,8 @@ def test_any_classifier_is_recalibrated(method):
     members = [
         jax.tree_util.Partial(Pixels().apply, {"params": jnp.float32(scale)}, train=False) for scale in (0.5, 1.5)
     ]
-    logits_fns = [jax.tree_util.Partial(lambda f, x: f(x).prediction, member) for member in members]
-    state = method.recalibrate(lambda x: (logits_fns[0](x) + logits_fns[1](x)) / 2, batches_of(LOGITS, LABELS))
+    parts = [jax.tree_util.Partial(lambda f, x: f(x).prediction, member) for member in members]
+    state = method.recalibrate(lambda x: (parts[0](x) + parts[1](x)) / 2, batches_of(LOGITS, LABELS))
     np.testing.assert_allclose(predict(state, OTHERS), predict(fitted(method, LOGITS, LABELS), OTHERS), atol=2e-3)
 
 
@@ -153,7 +154,7 @@ def test_an_experiment_fits_it_to_what_is_held_out():
     held_out = data.evaluation(experiment.data.load("validation"), batch_size=500, mesh=data_mesh())
     state = method.fit(None, member.model, member.variables, held_out.batches())
     images = jax.random.uniform(jax.random.key(0), (5, 8, 8, 1))
-    np.testing.assert_allclose(found.predictor(images), state.logits_fn()(images), rtol=1e-5)
+    np.testing.assert_allclose(found.predictor(images), state(images), rtol=1e-5)
     assert config.from_json(config.to_json(experiment)) == experiment
     with pytest.raises(ValueError, match="in the validation split"):
         train.fit_predictor(dataclasses.replace(experiment, data=data.Digits()))

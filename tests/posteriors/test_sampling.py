@@ -8,6 +8,7 @@ from brute_force import Linear
 from scipy import stats
 
 from robust_jax import config, models, posteriors
+from robust_jax.predictors import Ensemble, stack
 from robust_jax.types import Batch
 
 KEY = jax.random.key(0)
@@ -54,7 +55,7 @@ def sampled(regression):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_of_a_linear_gaussian_model_have_its_exact_moments(regression, sampled, name):
     _, mean, covariance, _ = regression
-    weights = np.asarray(sampled[name].ensemble.members.args[0]["params"]["head"]["kernel"])[..., 0]
+    weights = np.asarray(sampled[name].ensemble.stacked.variables["params"]["head"]["kernel"])[..., 0]
     deviations = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose((weights.mean(axis=0) - mean) / deviations, 0, atol=TOLERANCES[name])
     found = np.cov(weights.T) / np.outer(deviations, deviations)
@@ -66,14 +67,14 @@ def test_samples_are_an_ensemble_like_any_other(regression, sampled):
     samples = sampled["hmc"]
     assert samples.num_members == 1400
     assert samples.log_density.shape == samples.acceptance_rate.shape == (2, 700)
-    weights = samples.ensemble.members.args[0]["params"]["head"]["kernel"]
+    weights = samples.ensemble.stacked.variables["params"]["head"]["kernel"]
     expected = jnp.einsum("bf,mfk->mbk", images.reshape(15, 3), weights)
-    np.testing.assert_allclose(samples.member_logits(images), expected, atol=1e-5)
+    np.testing.assert_allclose(samples.members(images), expected, atol=1e-5)
     np.testing.assert_allclose(jax.vmap(lambda f: f(images))(samples.ensemble.members), expected, atol=1e-5)
-    both = posteriors.stack([samples, samples])
-    np.testing.assert_allclose(jax.vmap(lambda s: s.member_logits(images))(both)[1], expected, atol=1e-5)
+    both = stack([samples, samples])
+    np.testing.assert_allclose(jax.vmap(lambda s: s.members(images))(both)[1], expected, atol=1e-5)
     run = jax.jit(lambda f, x: f(x))
-    np.testing.assert_allclose(run(samples.logits_fn(KEY), images), samples.logits_fn()(images), atol=1e-5)
+    np.testing.assert_allclose(run(samples, images), samples(images), atol=1e-5)
 
 
 def test_log_density_is_that_of_likelihood_and_prior(regression, sampled):
@@ -81,7 +82,7 @@ def test_log_density_is_that_of_likelihood_and_prior(regression, sampled):
     design = np.concatenate([np.asarray(b.image).reshape(-1, 3)[np.asarray(b.mask)] for b in batches])
     targets = np.concatenate([np.asarray(b.label)[np.asarray(b.mask)] for b in batches])
     for name in ("nuts", "sghmc"):
-        weights = np.asarray(sampled[name].ensemble.members.args[0]["params"]["head"]["kernel"])[:5]
+        weights = np.asarray(sampled[name].ensemble.stacked.variables["params"]["head"]["kernel"])[:5]
         expected = stats.norm.logpdf(targets[None], design @ weights, SIGMA).sum((1, 2))
         expected += stats.norm.logpdf(weights / SCALE).sum((1, 2))
         np.testing.assert_allclose(sampled[name].log_density[0, :5], expected, rtol=1e-4)
@@ -97,7 +98,7 @@ def test_burn_in_finds_a_step_size(regression, kind, start):
     np.testing.assert_allclose(samples.acceptance_rate.mean(axis=1), 0.8, atol=0.15)
     assert np.ptp(samples.step_size, axis=1).max() == 0
     assert 0.1 < float(samples.step_size.min()) <= float(samples.step_size.max()) < 2
-    weights = np.asarray(samples.ensemble.members.args[0]["params"]["head"]["kernel"])[..., 0]
+    weights = np.asarray(samples.ensemble.stacked.variables["params"]["head"]["kernel"])[..., 0]
     np.testing.assert_allclose((weights.mean(axis=0) - mean) / np.sqrt(np.diag(covariance)), 0, atol=0.25)
 
 
@@ -109,7 +110,7 @@ def test_diagnostics_tell_chains_that_agree():
     def samples_of(kernels):
         kernels = jnp.float32(kernels.reshape(*kernels.shape[:2], 1, 2))
         networks = models.predictor(Linear(), {"params": {"head": {"kernel": kernels.reshape(-1, 1, 2)}}})
-        return posteriors.Samples(posteriors.Ensemble(networks), jnp.zeros(kernels.shape[:2]), None)
+        return posteriors.Samples(Ensemble(networks), jnp.zeros(kernels.shape[:2]), None)
 
     agreeing = samples_of(draws)
     assert agreeing.r_hat(images).shape == (3, 2)
@@ -146,8 +147,8 @@ def classes():
 )
 def test_networks_are_sampled_by_key_with_any_prior(classes, sampler):
     variables, batch = classes
-    first, again = (sampler.fit(KEY, MLP, variables, [batch]).member_logits(batch.image) for _ in range(2))
-    other = sampler.fit(jax.random.key(1), MLP, variables, [batch]).member_logits(batch.image)
+    first, again = (sampler.fit(KEY, MLP, variables, [batch]).members(batch.image) for _ in range(2))
+    other = sampler.fit(jax.random.key(1), MLP, variables, [batch]).members(batch.image)
     assert first.shape == (3, 12, 3)
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
@@ -163,7 +164,7 @@ def test_convolutions_with_frn_are_sampled_under_emp_cov():
     samples = posteriors.Hmc(step_size=0.05, trajectory=0.5, prior=prior, **SHORT).fit(
         KEY, model, {"params": params, **state}, [batch]
     )
-    assert samples.member_logits(batch.image).shape == (3, 6, 3)
+    assert samples.members(batch.image).shape == (3, 6, 3)
     assert float(samples.acceptance_rate.mean()) > 0.5
 
 

@@ -8,6 +8,7 @@ from brute_force import Linear, batch_of
 from scipy import special, stats
 
 from robust_jax import config, models, posteriors
+from robust_jax.predictors import as_predictor, stack
 
 KEY = jax.random.key(0)
 SIGMA, SCALE = 0.8, 0.7
@@ -56,11 +57,11 @@ def test_the_bound_is_the_evidence_less_the_divergence(regression, fitted):
 
 
 def test_draws_have_its_moments_and_the_prediction_is_their_mean(fitted):
-    drawn = fitted.draw(KEY, 4000).members.args[0]["params"]["head"]["kernel"][..., 0]
+    drawn = fitted.draw(KEY, 4000).stacked.variables["params"]["head"]["kernel"][..., 0]
     scales = SCALE * jnp.exp(next(iter(fitted.normal.log_scales.values()))).reshape(-1)
     np.testing.assert_allclose(drawn.mean(axis=0), fitted.variables["params"]["head"]["kernel"][:, 0], atol=0.02)
     np.testing.assert_allclose(drawn.std(axis=0), scales, rtol=0.05)
-    np.testing.assert_array_equal(fitted.draw(KEY, 2).members.args[0]["params"]["head"]["kernel"][..., 0], drawn[:2])
+    np.testing.assert_array_equal(fitted.draw(KEY, 2).stacked.variables["params"]["head"]["kernel"][..., 0], drawn[:2])
 
 
 NETWORK = models.ResNet(stage_sizes=(1,), width=4, num_classes=3)
@@ -80,7 +81,7 @@ def test_only_what_is_named_moves(classification, weights):
     svi = posteriors.Svi(weights=weights, steps=3, batch_size=8, num_samples=4)
     posterior = svi.fit(KEY, NETWORK, variables, [batch])
     names = {"/".join(entry.key for entry in path) for path, _ in jax.tree_util.tree_leaves_with_path(variables)}
-    members = posterior.draw(KEY, 4).members.args[0]
+    members = posterior.draw(KEY, 4).stacked.variables
     moved = {
         "/".join(entry.key for entry in path)
         for path, same in jax.tree_util.tree_leaves_with_path(
@@ -93,11 +94,11 @@ def test_only_what_is_named_moves(classification, weights):
     assert posterior.elbo.shape == (3,)
 
     run = jax.jit(lambda f, x: f(x))
-    logits = run(posterior.logits_fn(KEY), batch.image)
-    each = posterior.draw(KEY, 4).member_logits(batch.image)
+    logits = run(posterior.bind(KEY), batch.image)
+    each = posterior.draw(KEY, 4).members(batch.image)
     np.testing.assert_allclose(np.exp(logits), special.softmax(each, axis=-1).mean(axis=0), atol=1e-5)
-    both = posteriors.stack([posterior, posterior])
-    together = jax.vmap(lambda p: p.logits_fn(KEY)(batch.image))(both)
+    both = stack([posterior, posterior])
+    together = jax.vmap(lambda p: p.bind(KEY)(batch.image))(both)
     np.testing.assert_allclose(together[1], logits, atol=1e-4)
 
 
@@ -119,8 +120,8 @@ def test_bad_input(classification):
         posteriors.Svi(weights=("heads",)).fit(KEY, NETWORK, variables, [batch])
     with pytest.raises(ValueError, match="got none"):
         posteriors.Svi().fit(KEY, NETWORK, variables, [])
-    with pytest.raises(ValueError, match="got key=None"):
-        posteriors.Svi(steps=1).fit(KEY, NETWORK, variables, [batch]).logits_fn(None)
+    with pytest.raises(TypeError, match=r"SviPosterior, whose draws need a key: use bind\(key\)"):
+        as_predictor(posteriors.Svi(steps=1).fit(KEY, NETWORK, variables, [batch]))
     with pytest.raises(FloatingPointError, match="learning_rate=1e"):
         posteriors.Svi(steps=20, learning_rate=1e30).fit(KEY, NETWORK, variables, [batch])
 

@@ -81,7 +81,7 @@ def test_scale_0_is_the_mean_of_sgds_path():
         momentum = 0.9 * momentum + gradient(params)["head"]["kernel"]
         params = {"head": {"kernel": params["head"]["kernel"] - 0.5 * momentum}}
         visited.append(params["head"]["kernel"])
-    found = state.ensemble.members.args[0]["params"]["head"]["kernel"][0]
+    found = state.ensemble.stacked.variables["params"]["head"]["kernel"][0]
     np.testing.assert_allclose(found, np.mean(visited, axis=0), atol=1e-5)
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage, special, stats
 from robust_jax import config, corruptions, data, metrics, suites
 from robust_jax.core.keys import named_key
 from robust_jax.core.mesh import data_mesh
-from robust_jax.posteriors import ensemble
+from robust_jax.predictors import ensemble
 
 SIZE = 30
 SHAPE = (12, 14, 1)
@@ -160,7 +160,7 @@ def test_geometry_alone_and_bad_settings():
 
 
 def test_diversity_against_a_loop():
-    rows = rows_of(suites.Diversity(), ensemble(MEMBERS).logits_fn())
+    rows = rows_of(suites.Diversity(), ensemble(MEMBERS))
     logits = np.stack([PIXELS.reshape(SIZE, -1) @ weights for weights in WEIGHTS.astype(float)])
     probs, predicted = special.softmax(logits, axis=2), logits.argmax(axis=2)
     errors = (predicted != LABELS).mean(axis=1)
@@ -186,6 +186,6 @@ def test_diversity_against_a_loop():
 
 def test_one_network_has_no_diversity():
     assert rows_of(suites.Diversity()) == []
-    assert rows_of(suites.Diversity(), ensemble(MEMBERS[:1]).logits_fn()) == []
-    many = rows_of(suites.Diversity(), ensemble(MEMBERS * 6).logits_fn())
+    assert rows_of(suites.Diversity(), ensemble(MEMBERS[:1])) == []
+    many = rows_of(suites.Diversity(), ensemble(MEMBERS * 6))
     assert len([row for row in many if row.case.startswith("members")]) == 45

@@ -9,7 +9,7 @@ from scipy import special
 
 from robust_jax import config, data, suites
 from robust_jax.core.mesh import data_mesh
-from robust_jax.posteriors import ensemble
+from robust_jax.predictors import ensemble
 
 DATA = data.evaluation(data.Digits().load("test"), batch_size=200, mesh=data_mesh(jax.devices()[:1]))
 
@@ -24,7 +24,7 @@ def kernels(count):
 
 def test_rows_are_means_over_groups_of_members():
     members = kernels(5)
-    predictor = ensemble([Partial(linear, kernel) for kernel in members]).logits_fn()
+    predictor = ensemble([Partial(linear, kernel) for kernel in members])
     suite = suites.Members(counts=(1, 2, 5))
     store = suites.CaseStore()
     rows = list(suite.rows(jax.random.key(0), predictor, DATA, store=store))
@@ -58,6 +58,6 @@ def test_bad_input():
         suites.Members(counts=(0,))
     with pytest.raises(ValueError, match="got one model"):
         list(suites.Members().rows(None, Partial(linear, jnp.zeros((64, 10))), DATA))
-    few = ensemble([Partial(linear, kernel) for kernel in kernels(2)]).logits_fn()
+    few = ensemble([Partial(linear, kernel) for kernel in kernels(2)])
     with pytest.raises(ValueError, match="counts <= 2"):
         list(suites.Members(counts=(1, 5)).rows(None, few, DATA))

@@ -8,7 +8,7 @@ from scipy import special, stats
 
 from robust_jax import config, data, metrics, suites
 from robust_jax.core.mesh import data_mesh
-from robust_jax.posteriors import ensemble
+from robust_jax.predictors import ensemble
 
 KEY = jax.random.key(0)
 GENERATOR = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_scores_of_one_model():
 
 
 def test_scores_of_an_ensemble():
-    rows = rows_of(ensemble(MEMBERS).logits_fn())
+    rows = rows_of(ensemble(MEMBERS))
     both = [logits_of(images) for images in (IMAGES, OTHERS)]
     probs = [special.softmax(z, axis=2) for z in both]
     information = [stats.entropy(p.mean(axis=0), axis=1) - stats.entropy(p, axis=2).mean(axis=0) for p in probs]

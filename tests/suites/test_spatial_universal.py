@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_jax import attacks, config, data, suites
+from robust_jax import attacks, config, data, predictors, suites
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.core.mesh import data_mesh
 
@@ -97,8 +97,8 @@ def test_spatial_votes():
         turned = jax.vmap(suite.threat.apply, (None, 0))(point, images)
         votes[np.arange(40), np.argmax(network(turned), axis=-1)] += 1
     decided = np.sort(votes, axis=1)[:, -1] > np.sort(votes, axis=1)[:, -2]
-    turned = attacks.through(network, lambda key, image: transformed(suite, key, image))
-    voting = attacks.vote_of(named_key(KEY, "vote"), turned, 5)
+    turned = predictors.through(network, lambda key, image: transformed(suite, key, image))
+    voting = predictors.Vote(turned, named_key(KEY, "vote"), 5)
     logits = voting(images)
     np.testing.assert_allclose(jnp.exp(logits).sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(np.argmax(logits, axis=1)[decided], votes.argmax(axis=1)[decided])
@@ -107,8 +107,8 @@ def test_spatial_votes():
     np.testing.assert_allclose(errors["clean, vote of 5"].value, wrong.mean())
     assert errors["clean, vote of 5"].value <= errors["worst of 3, vote of 5"].value
     assert list(dataclasses.replace(suite, votes=0).rows(KEY, network, evaluation(), store=store)) == plain
-    with pytest.raises(ValueError, match="Expected a Randomised classifier"):
-        attacks.vote_of(KEY, network, 3)
+    with pytest.raises(ValueError, match="Expected a Randomised predictor"):
+        predictors.Vote(network, KEY, 3)
 
 
 def transformed(suite, key, image):

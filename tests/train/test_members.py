@@ -90,7 +90,7 @@ def test_one_member_is_the_network_to_the_bit(alone, member_map):
     """Which is the first of the two."""
     found = train.fit_predictor(dataclasses.replace(mapped(member_map), members=1, seed=2))
     assert_same_bits(found.members[0].variables, alone[0])
-    assert found.predictor.func == models.predictor(EXPERIMENT.model, alone[0]).func
+    assert found.predictor.model == EXPERIMENT.model
 
 
 class Killed(Exception):

@@ -57,7 +57,7 @@ def test_posterior_of_each_member(alone):
     found = train.fit_predictor(experiment)
     examples = data.evaluation(EXPERIMENT.data.load("train"), batch_size=500, mesh=data_mesh())
     states = [laplace.fit(None, one.model, one.variables, examples.batches()) for one in alone]
-    expected = np.mean([jax.nn.softmax(state.logits_fn()(IMAGES)) for state in states], axis=0)
+    expected = np.mean([jax.nn.softmax(state(IMAGES)) for state in states], axis=0)
     np.testing.assert_allclose(jnp.exp(found.predictor(IMAGES)), expected, atol=1e-4)
     assert config.from_json(config.to_json(experiment)) == experiment
     with pytest.raises(ValueError, match="members"):
@@ -74,7 +74,7 @@ def test_posterior_of_training_and_held_out_examples():
         for split in ("train", "validation")
     )
     state = laplace.fit(None, network.model, network.variables, train_split, held_out)
-    np.testing.assert_allclose(found.predictor(IMAGES), state.logits_fn()(IMAGES), atol=1e-4)
+    np.testing.assert_allclose(found.predictor(IMAGES), state(IMAGES), atol=1e-4)
     with pytest.raises(ValueError, match="validation"):
         train.fit_predictor(dataclasses.replace(experiment, data=data.Digits()))
 

@@ -16,8 +16,8 @@ from robust_jax.attacks.engine import maximise
 from robust_jax.attacks.starts import Start, check_start
 from robust_jax.attacks.threats import L2, Radius
 from robust_jax.core.checks import check_non_negative, check_positive
-from robust_jax.core.predictor import as_predictor
 from robust_jax.mathematics.norms import project_lp, sample_lp
+from robust_jax.predictors import as_predictor
 from robust_jax.types import Image, Images, LogitsFn, PRNGKey, PRNGKeys
 
 

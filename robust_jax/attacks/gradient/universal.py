@@ -18,9 +18,9 @@ from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.keys import named_key
 from robust_jax.core.loops import iterate
-from robust_jax.core.predictor import as_predictor
 from robust_jax.core.random_words import random_normal
 from robust_jax.mathematics.norms import project_lp, sample_lp
+from robust_jax.predictors import as_predictor
 from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
 NORMS = ("Linf", "L2", "L1")
@@ -84,7 +84,7 @@ class UniversalPGD:
     def fit(
         self,
         key: PRNGKey,
-        logits_fn: LogitsFn,
+        predictor: LogitsFn,
         images: Images,
         labels: Int[Array, "n"],
         *,
@@ -95,7 +95,7 @@ class UniversalPGD:
 
         Args:
             key: of the order of images, and of a random start.
-            logits_fn: images in [0, 1] to logits ``[b, k]``.
+            predictor: images in [0, 1] to logits ``[b, k]``.
             images: in [0, 1]; those it is fitted to.
             labels: classes; with a target not read, but for errors.
             eps: in place of the attack's radius. It is traced.
@@ -105,7 +105,7 @@ class UniversalPGD:
             ValueError: if shapes disagree, images leave [0, 1], eps is negative or NaN, a label or the target is not a
                 class, or logits are not ``[b, k]`` or not finite.
         """
-        predictor = in_float32(as_predictor(logits_fn))
+        predictor = in_float32(as_predictor(predictor))
         eps = jnp.asarray(self.eps if eps is None else eps, jnp.float32)
         if eps.shape != ():
             raise ValueError(f"Expected eps to be one number, got shape {eps.shape}.")

@@ -21,22 +21,22 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.core.checks import check_positive
-from robust_jax.core.predictor import as_predictor
+from robust_jax.predictors import as_predictor
 from robust_jax.types import Images, LogitsFn
 
 Delta = Float[Array, "h w c"] | Float[Array, "b h w c"]
 
 
 def success_of(
-    logits_fn: LogitsFn, images: Images, delta: Delta, classes: Int[Array, "b"], *, targeted: bool = False
+    predictor: LogitsFn, images: Images, delta: Delta, classes: Int[Array, "b"], *, targeted: bool = False
 ) -> Bool[Array, "b"]:
     """Whether the whole perturbation succeeds."""
     whole = jnp.ones((1, *images.shape[1:3], 1))
-    return _masked(as_predictor(logits_fn), images, _broadcast(delta, images), classes, whole, targeted)[0]
+    return _masked(as_predictor(predictor), images, _broadcast(delta, images), classes, whole, targeted)[0]
 
 
 def patch_success(
-    logits_fn: LogitsFn,
+    predictor: LogitsFn,
     images: Images,
     delta: Delta,
     classes: Int[Array, "b"],
@@ -48,7 +48,7 @@ def patch_success(
     """Locality: whether a square patch of the perturbation succeeds alone, zero being elsewhere.
 
     Args:
-        logits_fn: images to logits.
+        predictor: images to logits.
         images: in [0, 1].
         delta: the perturbation.
         classes: labels, or targets.
@@ -70,12 +70,12 @@ def patch_success(
     )
     masks = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(-1, height, width, 1)
     masks = jnp.asarray(masks, jnp.float32)
-    found = _masked(as_predictor(logits_fn), images, _broadcast(delta, images), classes, masks, targeted)
+    found = _masked(as_predictor(predictor), images, _broadcast(delta, images), classes, masks, targeted)
     return found.reshape(len(tops), len(lefts), -1)
 
 
 def shift_success(
-    logits_fn: LogitsFn,
+    predictor: LogitsFn,
     images: Images,
     delta: Delta,
     classes: Int[Array, "b"],
@@ -86,7 +86,7 @@ def shift_success(
     """Translation invariance: whether the perturbation succeeds when it is moved, what leaves coming in opposite.
 
     Args:
-        logits_fn: images to logits.
+        predictor: images to logits.
         images: in [0, 1]; they stay where they are.
         delta: the perturbation.
         classes: labels, or targets.
@@ -94,7 +94,7 @@ def shift_success(
         targeted: whether classes are targets.
     """
     offsets = jnp.asarray(offsets, jnp.int32)
-    found = _moved(as_predictor(logits_fn), images, _broadcast(delta, images), classes, offsets, targeted)
+    found = _moved(as_predictor(predictor), images, _broadcast(delta, images), classes, offsets, targeted)
     return found.reshape(len(offsets), len(offsets), -1)
 
 

@@ -10,15 +10,15 @@ from jaxtyping import Array, Float
 from robust_jax.attacks.inputs import in_float32
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.loops import scan_steps
-from robust_jax.core.predictor import as_predictor
 from robust_jax.core.random_words import random_normal
 from robust_jax.mathematics.norms import norm_lp
+from robust_jax.predictors import as_predictor
 from robust_jax.types import Image, Images, LogitsFn, PRNGKeys
 
 
 def virtual_direction(
     keys: PRNGKeys,
-    logits_fn: LogitsFn,
+    predictor: LogitsFn,
     images: Images,
     *,
     eps: float | Float[Array, ""] | Float[Array, "b"],
@@ -45,7 +45,7 @@ def virtual_direction(
 
     Args:
         keys: one for each example, of the first vectors.
-        logits_fn: images to logits ``[b, k]``; with ``exact``, derivatives forwards are taken of it.
+        predictor: images to logits ``[b, k]``; with ``exact``, derivatives forwards are taken of it.
         images: in [0, 1].
         eps: L2 norm of the results; may be traced.
         xi: length of the finite difference, in the L2 norm.
@@ -65,7 +65,7 @@ def virtual_direction(
     check_positive("num_iterations", num_iterations)
     if not isinstance(eps, jax.Array):
         check_non_negative("eps", eps)
-    predictor = in_float32(as_predictor(logits_fn))
+    predictor = in_float32(as_predictor(predictor))
     start = jax.vmap(lambda key, image: _unit(random_normal(key, image.shape), image))(keys, images)
     probs = jax.nn.softmax(predictor(images))
 
