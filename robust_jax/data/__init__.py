@@ -5,6 +5,7 @@ from robust_jax.data.class_map import map_classes
 from robust_jax.data.corrupted import CorruptedArrays, CorruptedFolders, CorruptedTfds
 from robust_jax.data.digits import Digits
 from robust_jax.data.evaluation import Evaluation, evaluation
+from robust_jax.data.few_labels import FewLabels
 from robust_jax.data.folder import ClassFolder, ImageFolder
 from robust_jax.data.long_tailed import LongTailed, Oversampled, long_tailed_counts
 from robust_jax.data.pipeline import Feed, MultiFeed, train_feed
@@ -24,6 +25,7 @@ __all__ = [
     "Digits",
     "Evaluation",
     "Feed",
+    "FewLabels",
     "ImageFolder",
     "LongTailed",
     "MultiFeed",
