@@ -70,7 +70,7 @@ def main(arguments: Arguments) -> None:
     images = jnp.asarray(images, float)
     weights = {name: jnp.asarray(array, float) for name, array in load_file(arguments.weights).items()}
     difference = jnp.abs(resnet20(weights, images) - library_logits(arguments.weights, images))
-    logits_fn = Partial(resnet20, weights)
+    predictor = Partial(resnet20, weights)
     network = torch_resnet(arguments.weights).to(torch.get_default_dtype())
     radii = {"Linf": arguments.eps_linf, "L2": arguments.eps_l2}
 
@@ -86,11 +86,11 @@ def main(arguments: Arguments) -> None:
     tell("logits of this file's network and the library's", f"{jnp.max(difference):.1e}", "", "")
     if "pgd" in arguments.only:
         for norm in arguments.norms:
-            tell(f"PGD-40 {norm}, images", *compare_pgd(network, logits_fn, images, labels, norm, radii[norm]))
+            tell(f"PGD-40 {norm}, images", *compare_pgd(network, predictor, images, labels, norm, radii[norm]))
     if "apgd" in arguments.only:
         cases = (("Linf", "cross_entropy"), ("Linf", "dlr"), ("L2", "cross_entropy"))
         for norm, loss in (case for case in cases if case[0] in arguments.norms):
-            row = compare_apgd(network, logits_fn, images, labels, norm, loss, radii[norm])
+            row = compare_apgd(network, predictor, images, labels, norm, loss, radii[norm])
             tell(f"APGD-100 {norm} {loss}, losses", *row)
     if "parts" in arguments.only:
         for row in (compare_l1_projection(), compare_dlr(), compare_step_checks()):
@@ -138,7 +138,7 @@ def library_logits(path: Path, images: Images) -> Float[Array, "b 10"]:
     return models.predictor(network, {"params": params, **state})(images)
 
 
-def compare_pgd(network, logits_fn, images, labels, norm: str, eps: float) -> tuple[str, str, str]:
+def compare_pgd(network, predictor, images, labels, norm: str, eps: float) -> tuple[str, str, str]:
     import eagerpy
     import foolbox
     import torch
@@ -162,18 +162,18 @@ def compare_pgd(network, logits_fn, images, labels, norm: str, eps: float) -> tu
     # Both project on the ball and then into the box, and return the last iterate.
     threat = norm if norm == "Linf" else attacks.L2(exact=False)
     ours = attacks.PGD(norm=threat, eps=eps, steps=steps, relative_step=share, start="zero", keep="last")
-    result = ours.run(keys_of(images), logits_fn, images, labels)
+    result = ours.run(keys_of(images), predictor, images, labels)
     difference = np.abs(result.images - as_numpy(found))
     equal = np.asarray(result.success) == flags.numpy()
     return f"{difference.max():.1e}", f"{100 * equal.mean():.1f}", f"{100 * float(result.success.mean()):.1f}"
 
 
-def compare_apgd(network, logits_fn, images, labels, norm: str, loss: str, eps: float) -> tuple[str, str, str]:
+def compare_apgd(network, predictor, images, labels, norm: str, loss: str, eps: float) -> tuple[str, str, str]:
     import torch
     from autoattack.autopgd_base import APGDAttack
 
     keys = keys_of(images)
-    result = attacks.APGD(norm=norm, eps=eps, loss=loss).run(keys, logits_fn, images, labels)
+    result = attacks.APGD(norm=norm, eps=eps, loss=loss).run(keys, predictor, images, labels)
     first_run = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
     start = random_start(first_run, norm, images, jnp.full(len(images), eps, images.dtype))
     other = APGDAttack(network, norm=norm, eps=eps, loss="dlr", device="cpu")
@@ -187,7 +187,7 @@ def compare_apgd(network, logits_fn, images, labels, norm: str, loss: str, eps: 
     other.init_hyperparam(x)
     _, correct, best_loss, broken_images = other.attack_single_run(x, y, x_init=as_torch(start))
     # Of what is broken the original returns the last image that was, and the loss it tells is that of another.
-    of_broken = attacks.LOSSES[loss](logits_fn(as_numpy(broken_images)), labels)
+    of_broken = attacks.LOSSES[loss](predictor(as_numpy(broken_images)), labels)
     expected = np.where(correct.bool().numpy(), best_loss.numpy(), of_broken)
     difference = np.abs(result.loss - expected)
     equal = np.asarray(result.success) != correct.bool().numpy()

@@ -63,9 +63,9 @@ def main(arguments: Arguments) -> None:
     images, labels = first_images(arguments)
     network = models.cifar_resnet(20, mean=MEAN, std=STD)
     params, state = weights.load_weights(arguments.weights, network, (32, 32, 3))
-    logits_fn = models.predictor(network, {"params": params, **state})
+    predictor = models.predictor(network, {"params": params, **state})
     keys = jax.random.split(jax.random.key(0), len(images))
-    problem = keys, logits_fn, images, labels
+    problem = keys, predictor, images, labels
     peers = torch_peers(arguments, np.asarray(images), np.asarray(labels))
     comparisons = {"pgd": compare_pgd, "autoattack": compare_autoattack, "sweep": compare_sweep}
     results = [comparisons[name](arguments, problem, peers) for name in arguments.only]

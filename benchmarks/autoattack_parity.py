@@ -100,9 +100,9 @@ def compare(arguments: Arguments, paths: dict[str, Path], images: Images, labels
 def count_ours(path: Path, images: Images, labels: Array, norm: str, eps: float) -> list[int]:
     network = models.cifar_resnet(20, mean=MEAN, std=STD)
     params, state = weights.load_weights(path, network, (32, 32, 3))
-    logits_fn = models.predictor(network, {"params": params, **state})
+    predictor = models.predictor(network, {"params": params, **state})
     attack = attacks.AutoAttack(norm=norm, eps=eps)
-    result = attack.run(keys_of(images), logits_fn, images, labels)
+    result = attack.run(keys_of(images), predictor, images, labels)
     stages = attack.stages
     return [int(result.robust_after(*stages[:number]).sum()) for number in range(len(stages) + 1)]
 
@@ -157,8 +157,8 @@ def train_adversarially(arguments: Arguments) -> dict[str, np.ndarray]:
         flipped = np.where(rng.random((len(rows), 1, 1, 1)) < 0.5, images[rows], images[rows, :, ::-1])
         keys = jax.random.split(jax.random.key(number), len(rows))
         # Outside of the compiled step: within it the attack's loop has slow convolutions on a CPU.
-        logits_fn = Partial(resnet20, {**params, **norms})
-        adversarial = attack(keys, logits_fn, flipped, labels[rows], eps=float(radii(number)))
+        predictor = Partial(resnet20, {**params, **norms})
+        adversarial = attack(keys, predictor, flipped, labels[rows], eps=float(radii(number)))
         params, state = step(params, state, adversarial, labels[rows])
     return {name: np.asarray(array) for name, array in {**params, **norms}.items()}
 

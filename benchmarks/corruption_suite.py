@@ -41,13 +41,13 @@ def main(arguments: Arguments) -> None:
     evaluation = data.evaluation(test, batch_size=arguments.batch_size, mesh=data_mesh())
     network = models.cifar_resnet(arguments.depth)
     params, state = models.init(network, jax.random.key(0), (32, 32, 3))
-    logits_fn = models.predictor(network, {"params": params, **state})
+    predictor = models.predictor(network, {"params": params, **state})
     suite = suites.CommonCorruptions()
 
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        rows = list(suite.rows(jax.random.key(1), logits_fn, evaluation))
+        rows = list(suite.rows(jax.random.key(1), predictor, evaluation))
         seconds.append(time.perf_counter() - start)
     cases = len({(row.case, row.severity) for row in rows if row.case in corruptions.COMPONENTS and row.severity})
     cold, warm = seconds

@@ -142,9 +142,8 @@ def our_fit(network, variables, batches, weights, curvature) -> Callable:
 
 
 def our_prediction(state, batches) -> Callable:
-    run = jax.jit(lambda logits_fn, images: jax.nn.softmax(logits_fn(images)))
-    logits_fn = state.logits_fn()
-    return lambda: np.concatenate([np.asarray(run(logits_fn, batch.image)) for batch in batches])
+    run = jax.jit(lambda predictor, images: jax.nn.softmax(predictor(images)))
+    return lambda: np.concatenate([np.asarray(run(state, batch.image)) for batch in batches])
 
 
 def torch_fit(arguments, variables, images, labels, weights, curvature) -> Callable:
@@ -229,7 +228,7 @@ def subnetwork_memory(arguments: Arguments) -> dict:
     start = time.perf_counter()
     posterior = jax.block_until_ready(laplace.fit(None, network, {"params": params, **state}, batches))
     fit_seconds = time.perf_counter() - start
-    jax.block_until_ready(jax.jit(lambda f, x: f(x))(posterior.logits_fn(), images[:100]))
+    jax.block_until_ready(jax.jit(lambda f, x: f(x))(posterior, images[:100]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     num_weights = models.num_parameters(params)
     return {

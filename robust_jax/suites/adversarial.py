@@ -81,7 +81,7 @@ class Adversarial:
 
         Args:
             key: of the attacks' random choices.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished batches are kept and looked for.
             labels: of the rows.

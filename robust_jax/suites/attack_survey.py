@@ -69,7 +69,7 @@ class AttackSurvey:
 
         Args:
             key: of the attacks' random choices.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished attacks are kept and looked for.
             labels: of the rows.

@@ -76,7 +76,7 @@ class AutoAttack:
 
         Args:
             key: of the attacks' random choices.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished batches are kept and looked for.
             labels: of the rows.

@@ -81,7 +81,7 @@ class Calibration(CorruptionSuite):
 
         Args:
             key: of the corruptions.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished cases are kept and looked for.
             labels: of the rows.

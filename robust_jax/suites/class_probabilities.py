@@ -23,7 +23,7 @@ def class_probability_rows(predictor: LogitsFn, data: Evaluation, store: CaseSto
     ``mce``; ``reliability`` and ``resolution`` of the Brier score. There are no rows of fewer than two examples.
 
     Args:
-        predictor: any logits function.
+        predictor: any callable from images to logits.
         data: the examples.
         store: where log-probabilities are kept and looked for.
         columns: the other fields of the rows.

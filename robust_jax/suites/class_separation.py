@@ -89,7 +89,7 @@ class ClassSeparation:
 
         Args:
             key: of the noise.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished cases, and eps_min, are kept and looked for.
             labels: of the rows.

@@ -48,7 +48,7 @@ class Clean:
 
         Args:
             key: not used.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where a finished case is kept and looked for.
             labels: of the rows.

@@ -28,7 +28,7 @@ def evaluate(
     Args:
         suites: by the name the experiment gives them.
         key: of all randomness.
-        predictor: any logits function.
+        predictor: any callable from images to logits.
         data: the examples.
         store: where finished cases are kept, so that an interrupted evaluation goes on.
         labels: of the rows.

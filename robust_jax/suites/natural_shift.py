@@ -88,7 +88,7 @@ class NaturalShift:
 
         Args:
             key: not used.
-            predictor: any logits function, with a logit for each class of ``data``.
+            predictor: any callable from images to logits, with a logit for each class of ``data``.
             data: the clean examples.
             store: where finished cases are kept and looked for.
             labels: of the rows.

@@ -73,7 +73,7 @@ class OutOfDistribution:
 
         Args:
             key: not used.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the images of the data's own distribution.
             store: where finished cases are kept and looked for.
             labels: of the rows.

@@ -104,7 +104,7 @@ class Perturbations:
 
         Args:
             key: of the perturbations.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished cases are kept and looked for.
             labels: of the rows.

@@ -74,7 +74,7 @@ class RandomLp:
 
         Args:
             key: of the noise.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished cases are kept and looked for.
             labels: of the rows.

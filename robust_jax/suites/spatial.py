@@ -96,7 +96,7 @@ class Spatial:
 
         Args:
             key: of the random transforms.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished batches are kept and looked for.
             labels: of the rows.

@@ -77,7 +77,7 @@ class Translation:
 
         Args:
             key: not used.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished distances are kept and looked for.
             labels: of the rows.

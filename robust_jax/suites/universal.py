@@ -95,7 +95,7 @@ class Universal:
 
         Args:
             key: of the attack.
-            predictor: any logits function.
+            predictor: any callable from images to logits.
             data: the examples.
             store: where finished targets are kept and looked for.
             labels: of the rows.

@@ -51,7 +51,7 @@ class Trained:
 
     @property
     def predictor(self):
-        """The logits function."""
+        """The network with its variables, in evaluation mode."""
         return models.predictor(self.model, self.variables)
 
 

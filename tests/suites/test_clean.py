@@ -77,7 +77,8 @@ def test_an_unhashable_callable_is_compiled_once():
     predictor = Counted(jnp.asarray(WEIGHTS))
     for _ in range(3):
         list(suites.Clean().rows(KEY, predictor, evaluation()))
-    assert len(traces) == 1
+    # Traced for the check of its shapes, which compiles nothing, and for the program.
+    assert len(traces) == 2
 
 
 def test_reliability_rows_against_scikit_learn():
@@ -154,3 +155,22 @@ def test_damaged_files_are_missing_and_named(tmp_path, caplog, damage):
     assert str(path) in caplog.text
     store.put("s", "case", {"error": np.arange(2.0)})
     assert len(store.get("s", "case")["error"]) == 2
+
+
+@pytest.mark.parametrize(
+    "predictor",
+    [
+        lambda images: images.reshape(len(images), -1) @ jnp.asarray(WEIGHTS)[:, :2],
+        lambda images: jnp.sum(images.reshape(len(images), -1) @ jnp.asarray(WEIGHTS), axis=0)[None],
+    ],
+    ids=["classes", "examples"],
+)
+@pytest.mark.parametrize("suite", [suites.Clean(), suites.RandomLp(), suites.Adversarial()], ids=["clean", "lp", "pgd"])
+def test_logits_of_another_shape_are_named_before_anything_is_computed(suite, predictor):
+    with pytest.raises(ValueError, match=r"Expected logits of shape \[b, 3\] for the 3 classes of toy, got \(\d, \d\)"):
+        next(iter(suite.rows(KEY, predictor, evaluation())))
+
+
+def test_what_cannot_predict_is_named():
+    with pytest.raises(TypeError, match="a callable from images to logits, got dict"):
+        list(suites.Clean().rows(KEY, {"params": WEIGHTS}, evaluation()))
