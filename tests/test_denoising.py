@@ -257,6 +257,7 @@ def test_bad_suites(fields):
         suites.Denoising(**fields)
 
 
+@pytest.mark.long
 def test_smoke_runs_learn(repository, tmp_path):
     runs = load_experiment_file(repository / "experiments" / "denoisers.py").runs("smoke")
     assert list(runs) == ["sigma25", "blind"]

@@ -60,6 +60,7 @@ def test_eight_devices(one_device, repository, tmp_path):
     assert_same_rows(read_rows(tmp_path / "tiny" / "results.jsonl"), one_device)
 
 
+@pytest.mark.long
 def test_two_processes_stop_at_one_step_and_go_on(one_device, repository, tmp_path):
     """SIGTERM to one of them: both save the same step and exit; started again they end as one device does."""
     # A checkpoint at every step keeps the run going for the second or so in which the signal is noticed.

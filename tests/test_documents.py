@@ -29,6 +29,7 @@ def test_readme_names_existing_files(repository):
         assert (repository / target).exists(), target
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["random_lp", "corruptions", "attacks", "augmentations", "posteriors"])
 def test_notebooks_run(repository, name, tmp_path):
     notebook = nbformat.read(repository / "colabs" / f"{name}.ipynb", as_version=4)

@@ -253,6 +253,7 @@ def test_killed_and_resumed_gives_the_same_bits(finished, repository, tmp_path):
     assert_same_bits(tmp_path / "tiny", finished / "tiny")
 
 
+@pytest.mark.long
 def test_sigterm_saves_and_the_same_command_goes_on(finished, repository, tmp_path):
     process = start(repository, "run", TINY, "--workdir", tmp_path, "--execution.checkpoint-every", 1000)
     wait_for_step(tmp_path, 5, process)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tables import first_of_its_class
 
 from robust_jax import attacks, config
 from robust_jax.core.keys import example_keys
@@ -82,7 +83,7 @@ SHAPE = (8, 7, 3)
 TRACES = []
 
 
-@pytest.fixture(scope="module", params=ATTACKS.values(), ids=ATTACKS)
+@pytest.fixture(scope="module", params=first_of_its_class(ATTACKS))
 def attack(request):
     """All tests of one in a row share its programs."""
     return request.param

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from brute_force import KEY, NETWORKS, SHAPE, batch_of, brute_force, expected_covariances, trained
 from scipy import special, stats
+from tables import long_unless
 
 from robust_jax import models
 from robust_jax.core.mesh import data_mesh, replicate, shard_batch
@@ -79,7 +80,7 @@ def network():
     return trained(NETWORKS["resnet"])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", long_unless(["resnet"], NETWORKS))
 @pytest.mark.parametrize("curvature", ["full", "diag", "low_rank"])
 def test_network_against_brute_force(name, curvature):
     model, variables, batch = trained(NETWORKS[name])

@@ -6,6 +6,8 @@ from robust_jax import report
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("file", "runs", "columns"),

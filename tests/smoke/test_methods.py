@@ -19,7 +19,13 @@ def architectures(repository):
 
 @pytest.mark.parametrize(
     ("network", "precision"),
-    [*((network, "float32") for network in ("wide_resnet", "resnet", "vit", "ode_net")), ("resnet", "bfloat16")],
+    [
+        ("resnet", "float32"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("wide_resnet", "float32"), ("vit", "float32"), ("ode_net", "float32"), ("resnet", "bfloat16"))
+        ),
+    ],
 )
 def test_every_architecture_learns(architectures, network, precision, tmp_path):
     experiment = architectures[f"{network}_{precision}"]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tables import long_unless
 
 from robust_jax import config, corruptions, data, metrics, suites
 from robust_jax.core.keys import named_key
@@ -118,6 +119,7 @@ def test_means_are_those_of_the_cases(result):
         assert row.low < row.high
 
 
+@pytest.mark.long
 def test_all_nineteen_give_the_published_means():
     """With finished cases in the store nothing is computed but the means."""
     suite, store = suites.CommonCorruptions(), suites.CaseStore()
@@ -169,7 +171,7 @@ def test_bar_runs_on_its_own():
     assert not [row for row in rows if row.metric == "mean_error_bar_minus_15"]
 
 
-@pytest.mark.parametrize("kind", ["batch size", "devices", "order", "subset"])
+@pytest.mark.parametrize("kind", long_unless(["devices"], ["batch size", "devices", "order", "subset"]))
 def test_results_depend_on_neither_batches_nor_devices_nor_order(result, kind):
     order = np.arange(SIZE)
     if kind == "order":
