@@ -13,9 +13,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax import models
+from robust_jax.core.compilation import cpu_training_options
 from robust_jax.core.keys import RunKeys, example_keys
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.mesh import replicated
+from robust_jax.core.platform import on_cpu
 from robust_jax.objectives import mean_loss, smooth_labels
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.initial import frozen, frozen_batch_norm, matches
@@ -54,7 +56,9 @@ def make_train_step(
         experiment, optimiser, fetch, steps_per_epoch=steps_per_epoch, num_classes=num_classes
     )
 
-    @partial(jax.jit, donate_argnums=1, out_shardings=replicated(mesh))
+    options = cpu_training_options() if on_cpu(mesh) else {}
+
+    @partial(jax.jit, donate_argnums=1, out_shardings=replicated(mesh), compiler_options=options)
     def train_steps(key, state, resident, items):
         # Known to what is computed for one example after the other, see core.loops.one_by_one.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
