@@ -20,9 +20,17 @@ def smooth_labels(labels: Labels, num_classes: int, *, smoothing: float = 0.0) -
         labels: classes ``int[b]``, or probabilities ``float[b, k]``.
         num_classes: k.
         smoothing: s in [0, 1] (Szegedy et al., 2016, section 7).
+
+    Raises:
+        ValueError: if labels are neither, such as the targets of a regression.
     """
     if jnp.issubdtype(labels.dtype, jnp.integer):
         labels = jax.nn.one_hot(labels, num_classes)
+    elif labels.shape[-1:] != (num_classes,):
+        raise ValueError(
+            f"Expected classes int [b] or class probabilities [b, {num_classes}], got {labels.dtype} {labels.shape}; "
+            "real targets want an objective for regression, such as GaussianNll."
+        )
     return (1 - smoothing) * labels + smoothing / num_classes
 
 

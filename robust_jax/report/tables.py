@@ -109,9 +109,11 @@ def comparison_cells(runs: Runs) -> tuple[list[str], dict[str, list[Cell]]]:
     cells: dict[str, list[Cell]] = {name: [] for name in runs}
     for column in columns:
         rows = {name: table.get((column.suite, column.case, column.metric)) for name, table in found.items()}
-        values = [row.value for row in rows.values() if row is not None and not math.isnan(row.value)]
-        best = min(values, key=lambda value: value * column.scale) if len(runs) > 1 and values else None
         for name, row in rows.items():
+            # Values on other data are no rivals.
+            rivals = [other.value for other in rows.values() if row and other and other.dataset == row.dataset]
+            values = [value for value in rivals if not math.isnan(value)]
+            best = min(values, key=lambda value: value * column.scale) if len(runs) > 1 and values else None
             cells[name].append(_cell(row, column, best))
     return [column.title for column in columns], cells
 

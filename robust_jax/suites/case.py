@@ -15,6 +15,7 @@ from robust_jax.core.mesh import to_host
 from robust_jax.metrics import Interval
 from robust_jax.predictors import Draws, Predictor, as_predictor
 from robust_jax.suites.store import Table
+from robust_jax.tasks import Classification
 from robust_jax.types import Batch, Evaluation, Images, Labels, LogitsFn, Row
 
 # Enough to keep the devices busy, and no more: each holds its images in memory until its program has run.
@@ -60,12 +61,14 @@ def _call(predictor: Predictor, images: Images) -> Array:
 
 
 def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Float[Array, "b"]]:
-    """Error, NLL, Brier score, confidence and entropy of every example."""
+    """Return error, NLL, Brier score, confidence and entropy of every example.
+
+    Raises:
+        ValueError: if labels are neither classes nor probabilities of as many classes as there are logits.
+    """
     logits = predictor(images)
     return {
-        "error": metrics.errors(logits, labels),
-        "nll": metrics.nll(logits, labels),
-        "brier": metrics.brier(logits, labels),
+        **Classification(logits.shape[-1]).measures(logits, labels),
         "confidence": metrics.confidence(logits),
         "entropy": metrics.entropy(logits),
     }

@@ -90,6 +90,7 @@ def test_validation_is_in_the_units_of_the_data(experiment, tmp_path):
         ),
         ({"task": tasks.Classification(2)}, r"logits \[b, 2\] .* got predictions \(1, 2\) and labels float32 \(1, 1\)"),
         ({"task": tasks.Regression(2, variance=False)}, r"labels float \[b, 2\] .* labels float32 \(1, 1\)"),
+        ({"objective": objectives.CrossEntropy()}, r"probabilities \[b, 2\], got float32 \(20, 1\)"),
         ({"data": data.Digits(), "task": tasks.Regression(1)}, r"Mlp on digits .* labels int32 \(1,\)"),
     ],
 )
