@@ -47,3 +47,16 @@ def test_smoke_of_uncertainty_under_shift(repository, on_two_devices, tmp_path):
     page = (tmp_path / "ensemble" / "report.html").read_text()
     for title in ("Calibration of turned and moved images", "Risk and coverage", "Disagreement of members"):
         assert title in page
+
+
+def test_smoke_of_regression(repository, on_two_devices, tmp_path):
+    """Ensembles of networks that predict normal distributions reach the same table."""
+    experiments = load_experiment_file(repository / "experiments" / "deep_ensembles.py").runs("smoke")
+    runs = {}
+    for run in ("diabetes_single_seed0", "diabetes_adversarial_ensemble_seed0"):
+        runs[run] = run_experiment(run, on_two_devices(experiments[run]), tmp_path / run)
+    rmse = {run: next(row.value for row in rows if row.metric == "rmse") for run, rows in runs.items()}
+    # The standard deviation of the targets is 77.
+    assert all(40 < value < 77 for value in rmse.values())
+    text = report.comparison_markdown(runs)
+    assert {"RMSE", "Gaussian NLL", "mixture NLL"} <= {title.strip() for title in text.splitlines()[0].split("|")}
