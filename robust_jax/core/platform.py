@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import PyTree
 
@@ -46,9 +47,9 @@ def platform_of(*operands: Mesh | AbstractMesh | PyTree) -> str:
         if device is not None:
             return device.platform
     for leaf in jax.tree.leaves([operand for operand in operands if not isinstance(operand, Mesh | AbstractMesh)]):
-        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer):
             return next(iter(leaf.sharding.device_set)).platform
-    default = jax.config.jax_default_device
+    default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if default is not None:
         return default if isinstance(default, str) else default.platform
     return jax.default_backend()

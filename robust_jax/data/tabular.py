@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -93,7 +94,8 @@ class Diabetes:
         check_split(split)
         from sklearn.datasets import load_diabetes
 
-        inputs, targets = load_diabetes(return_X_y=True)
+        table: Any = load_diabetes()  # scikit-learn has no types.
+        inputs, targets = np.asarray(table["data"]), np.asarray(table["target"])
         is_test = np.zeros(len(inputs), bool)
         order = np.random.Generator(np.random.PCG64(self.number)).permutation(len(inputs))
         is_test[order[: len(inputs) // 10]] = True
