@@ -138,11 +138,11 @@ class NaturalShift:
         folder = f"{NAME}_{digest(identity(evaluation), config.to_json(self.sets[name]), classes.tolist())}"
         known = self._known(data, evaluation, classes, store, folder)
         chosen = digest(identity(data), known.tolist())
-        restricted = jax.tree_util.Partial(_restrict, admitted(predictor, data), jnp.asarray(known))
 
         def measured(examples: Evaluation, mapping: np.ndarray, folder: str, case: str) -> Table:
             table = store.get(folder, case)
             if table is None:
+                restricted = jax.tree_util.Partial(_restrict, admitted(predictor, data), jnp.asarray(known))
                 table = run_case(partial(measure_batch, restricted), Relabelled(examples, mapping))
                 store.put(folder, case, table)
             if len(table["error"]) == 0:
@@ -217,10 +217,7 @@ def _mean_intervals(drops: list[_Drop]) -> dict[str, Interval]:
 
 def _restrict(predictor: LogitsFn, known: Bool[Array, "k"], images: Images) -> Float[Array, "b k"]:
     """Logits, those of other classes -inf: an argument that passes through jit, so that sets share one program."""
-    logits = predictor(images)
-    if logits.shape[-1:] != known.shape:
-        raise ValueError(f"Expected {known.shape[0]} logits, one for each class of the data, got {logits.shape[-1]}.")
-    return jnp.where(known[None, :], logits, -jnp.inf)
+    return jnp.where(known[None, :], predictor(images), -jnp.inf)
 
 
 def _present(evaluation: Evaluation, classes: Int[np.ndarray, "m"], num_classes: int) -> Bool[np.ndarray, "k"]:

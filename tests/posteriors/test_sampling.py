@@ -71,7 +71,7 @@ def test_samples_are_an_ensemble_like_any_other(regression, sampled):
     weights = samples.ensemble.stacked.variables["params"]["head"]["kernel"]
     expected = jnp.einsum("bf,mfk->mbk", images.reshape(15, 3), weights)
     np.testing.assert_allclose(samples.members(images), expected, atol=1e-5)
-    np.testing.assert_allclose(jax.vmap(lambda f: f(images))(samples.ensemble.members), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.vmap(lambda f: f(images))(samples.ensemble.stacked), expected, atol=1e-5)
     both = stack([samples, samples])
     np.testing.assert_allclose(jax.vmap(lambda s: s.members(images))(both)[1], expected, atol=1e-5)
     run = jax.jit(lambda f, x: f(x))

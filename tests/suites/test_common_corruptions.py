@@ -197,7 +197,9 @@ def test_one_program_for_each_corruption_and_one_for_the_network():
     traces = []
 
     def counted(weights, images):
-        traces.append(images.shape)
+        # Two images are the check of its shapes, which compiles nothing.
+        if len(images) != cases.IMAGES_CHECKED:
+            traces.append(images.shape)
         return linear(weights, images)
 
     corruption_suite._corrupted.clear_cache()
