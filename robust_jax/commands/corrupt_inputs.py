@@ -60,8 +60,8 @@ class Inputs:
     @property
     def labels(self) -> list[int] | None:
         """The labels of all images, None where there are none."""
-        labels = [item.label for item in self.items]
-        return None if None in labels else labels
+        labels = [item.label for item in self.items if item.label is not None]
+        return labels if len(labels) == len(self.items) else None
 
 
 def open_inputs(
@@ -224,7 +224,9 @@ def _open_tfds(name: str, data_dir: str | None, split: str, size: int | None, wo
     return Inputs(items, lambda item: _cut_pixels(source.read(item.id)[0][..., :3], size), unreadable)
 
 
-def _numbered(shapes: Sequence, labels: Sequence[int] | None, class_names: Sequence[str] | None) -> tuple[Item, ...]:
+def _numbered(
+    shapes: Sequence, labels: Sequence[int] | np.ndarray | None, class_names: Sequence[str] | None
+) -> tuple[Item, ...]:
     """Items of an array: ``CLASS/00017.png``, or without labels ``00017.png``."""
     digits = max(5, len(str(len(shapes) - 1)))
     items = []

@@ -27,6 +27,7 @@ class Outputs(Protocol):
 
     def pending(self, item: Item, corruption: str) -> tuple[float, ...]:
         """The severities of which there is no output yet."""
+        ...
 
     def write(self, item: Item, corruption: str, images: Mapping[float, np.ndarray], clean: Decoded) -> None:
         """Keeps the images of some severities."""
@@ -83,7 +84,7 @@ class Arrays:
         self.severities = tuple(severities)
         self.shape = (len(self.severities) * len(items), *items[0].shape)
         self.count = len(items)
-        self.open: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.open: dict[str, tuple[np.memmap, np.memmap]] = {}
         self.lock = threading.Lock()
         if labels is not None:
             buffer = io.BytesIO()
@@ -127,9 +128,9 @@ class Arrays:
         return np.asarray(array[self.severities.index(severity) * self.count + item.index])
 
     def _partial(self, corruption: str) -> tuple[Path, Path]:
-        return tuple(self.folder / f".{corruption}.npy.{kind}" for kind in ("partial", "done"))
+        return self.folder / f".{corruption}.npy.partial", self.folder / f".{corruption}.npy.done"
 
-    def _arrays(self, corruption: str) -> tuple[np.ndarray, np.ndarray]:
+    def _arrays(self, corruption: str) -> tuple[np.memmap, np.memmap]:
         with self.lock:
             if corruption not in self.open:
                 partial, flags = self._partial(corruption)

@@ -60,7 +60,7 @@ def load_experiment_file(path: str | Path) -> ExperimentFile:
         neighbours = [str(other) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise FileNotFoundError(f"No experiment file {path}.{nearest(str(path), neighbours) if neighbours else ''}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

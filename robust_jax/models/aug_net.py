@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -63,7 +62,7 @@ class AugNet(nn.Module):
         Rommel, Moreau & Gramfort, "Deep invariant networks with differentiable augmentation layers" (arXiv 2202.02142).
     """
 
-    network: Any
+    network: nn.Module
     """The network, a Linen module."""
     operations: tuple[str, ...] = ("translate_x", "translate_y", "rotate", "scale", "brightness", "contrast")
     """What every layer mixes, see :data:`OPERATIONS`."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,7 +23,7 @@ class Equalised(nn.Module):
         ValueError: if ``clip_limit`` or a number of tiles is not positive.
     """
 
-    network: Any
+    network: nn.Module
     """The network, a Linen module."""
     clip_limit: float = 2.0
     """The most pixels that a level may hold, in multiples of a tile's mean."""

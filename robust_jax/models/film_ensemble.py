@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -39,7 +38,7 @@ class FilmEnsemble(nn.Module):
         2206.00050).
     """
 
-    network: Any
+    network: nn.Module
     """The network, a Linen module."""
     num_members: int = 4
     """M."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -115,7 +115,7 @@ class FrequencyDropped(nn.Module):
         ValueError: as :class:`FrequencyDropout`; when run in training without a key.
     """
 
-    network: Any
+    network: nn.Module
     """The network, a Linen module."""
     dropout: FrequencyDropout = FrequencyDropout()
     """What happens to feature maps."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.predictors import apply_network
@@ -70,7 +71,7 @@ def linear_layers(
 # Traced once for a network: it takes longer than all else that a last layer needs.
 @functools.lru_cache
 def _linear_layers(
-    model: nn.Module, treedef: Any, shapes: tuple[jax.ShapeDtypeStruct, ...], image_shape: tuple[int, int, int]
+    model: nn.Module, treedef: PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...], image_shape: tuple[int, int, int]
 ) -> tuple[tuple[LinearLayer, ...], int]:
     found: list[LinearLayer] = []
 
