@@ -8,9 +8,9 @@ import importlib
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "attacks", "augmentations", "commands", "config", "core", "corruptions", "data", "images", "mathematics",
-    "metrics", "models", "objectives", "posteriors", "predictors", "report", "suites", "tasks", "train", "types",
-    "weights",
+    "attacks", "augmentations", "commands", "config", "core", "corruptions", "data", "detectors", "images",
+    "mathematics", "metrics", "models", "objectives", "posteriors", "predictors", "report", "suites", "tasks", "train",
+    "types", "weights",
 )  # fmt: skip
 _NAMES = {"Experiment": "train", "Execution": "train", "Paper": "types", "Scale": "types", "Batch": "types"}
 

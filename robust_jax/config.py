@@ -27,6 +27,7 @@ ROOMS = (
     "augmentations",
     "corruptions",
     "data",
+    "detectors",
     "models",
     "objectives",
     "posteriors",

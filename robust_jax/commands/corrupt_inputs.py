@@ -214,7 +214,7 @@ def _open_tfds(name: str, data_dir: str | None, split: str, size: int | None, wo
             image, label = source.read(i)
         except ValueError as error:
             return reason(error)
-        return (size or image.shape[0], size or image.shape[1], min(image.shape[2], 3)), label
+        return (size or image.shape[0], size or image.shape[1], min(image.shape[2], 3)), int(label)
 
     with ThreadPoolExecutor(workers if source.threaded else 1) as pool:
         found = list(pool.map(inspect, range(len(source))))

@@ -1,4 +1,4 @@
-"""How well the predictor's own doubts tell the test images from images of other data sets."""
+"""OOD detection of other data sets with confidence scores and fitted detectors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from robust_jax import config, metrics
+from robust_jax.data.source import DataSet
+from robust_jax.detectors import Detector, Energy, Entropy, MaxProbability, MutualInformation, Score
 from robust_jax.metrics import Interval
-from robust_jax.predictors import HasMembers, Predictor
+from robust_jax.predictors import Predictor
 from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
 from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.store import CaseStore, Table, digest, identity
@@ -27,27 +28,31 @@ RESAMPLING_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class OutOfDistribution:
-    r"""Detection of other data sets by scores that are higher where the prediction is less sure.
+    """Detection of other data sets by the scores of detectors, which are higher for unknown inputs.
 
-    Scores are ``max_probability``, :math:`-\max_k p_k`; ``entropy`` of the prediction; ``energy``,
-    :math:`-\log \sum_k e^{z_k}`; and of an ensemble ``mutual_information`` between class and member. The energy of an
-    ensemble is the mean of its members', since its own logits are log-probabilities. Rows are named
-    ``SET: SCORE``, with the metrics of :func:`~robust_jax.metrics.detection_metrics` in both conventions, and
-    ``all: SCORE`` are the means over sets.
+    Rows are named ``SET: DETECTOR``, with the metrics of :func:`~robust_jax.metrics.detection_metrics` in both
+    conventions; ``all: DETECTOR`` are the means over sets. A detector that is not defined for a predictor, as mutual
+    information for one without members, has no rows.
 
     Raises:
-        ValueError: if there are no sets.
-
-    References:
-        Hendrycks & Gimpel (arXiv 1610.02136) for the probability; Liu et al. (arXiv 2010.03759) for the energy.
+        ValueError: if there are no sets or no detectors, or a detector is fitted and ``fit_set`` is None.
     """
 
     sets: dict[str, Any]
     """Data sets by the name that rows give them; their test splits are used, and their labels are not."""
+    detectors: tuple[Detector, ...] = (MaxProbability(), Entropy(), Energy(), MutualInformation())
+    """Scores to compare."""
+    fit_set: DataSet | None = None
+    """Data set whose training split fitted detectors read."""
 
     def __post_init__(self):
         if not self.sets:
             raise ValueError("Expected one data set or more in sets, got none.")
+        if not self.detectors:
+            raise ValueError("Expected one detector or more, got none.")
+        fitted = [detector.name for detector in self.detectors if detector.fitted]
+        if fitted and self.fit_set is None:
+            raise ValueError(f"Expected fit_set, the training data of the detectors {fitted}, got fit_set=None.")
 
     def __hash__(self):
         # A dict has no hash of its own; the text is canonical.
@@ -87,12 +92,13 @@ class OutOfDistribution:
         columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
         # Before hours are spent on the sets that come first.
         others = {name: evaluation_beside(data, other.load("test"), name) for name, other in self.sets.items()}
-        inside = _scores(predictor, data, data, store)
+        predictor = admitted(predictor, data)
+        inside = self._scores(predictor, data, data, store)
         advance()
         found: dict[tuple[str, str], list[_Resampled]] = {}
         count = data.num_examples
         for name, evaluation in others.items():
-            outside = _scores(predictor, data, evaluation, store)
+            outside = self._scores(predictor, data, evaluation, store)
             advance()
             count += evaluation.num_examples
             for score in inside:
@@ -104,30 +110,27 @@ class OutOfDistribution:
             mean = _Resampled(*(np.mean(parts, axis=0) for parts in zip(*over_sets, strict=True)))
             yield make_row(metric, mean.interval, count, **columns, case=f"all: {score}")
 
+    def _scores(self, predictor: Predictor, data: Evaluation, scored: Evaluation, store: CaseStore) -> Table:
+        """Compute the scores of one set's images, or find them in the store."""
+        chosen = [detector for detector in self.detectors if detector.applies(predictor)]
+        settings = [config.to_json(chosen), "" if self.fit_set is None else config.to_json(self.fit_set)]
+        folder = f"{NAME}_{digest(identity(scored), settings)}"
+        table = store.get(folder, "scores")
+        if table is None:
+            scores = {detector.name: detector.fit(predictor, self._fit_batches(data, detector)) for detector in chosen}
+            table = run_case(partial(_score_batch, scores, predictor), scored)
+            store.put(folder, "scores", table)
+        return table
 
-def _scores(predictor: LogitsFn, data: Evaluation, scored: Evaluation, store: CaseStore) -> Table:
-    """Scores of one set's images, by a predictor of the data's classes."""
-    folder = f"{NAME}_{digest(identity(scored))}"
-    table = store.get(folder, "scores")
-    if table is None:
-        table = run_case(partial(_score_batch, admitted(predictor, data)), scored)
-        store.put(folder, "scores", table)
-    return table
+    def _fit_batches(self, data: Evaluation, detector: Detector) -> Iterator[Batch]:
+        if not detector.fitted or self.fit_set is None:
+            return iter(())
+        return evaluation_beside(data, self.fit_set.load("train"), "fit_set").batches()
 
 
 @jax.jit
-def _score_batch(predictor: Predictor, batch: Batch) -> dict[str, Float[Array, "b"]]:
-    if not isinstance(predictor, HasMembers):
-        logits = predictor(batch.image)
-        found = {"energy": -jax.nn.logsumexp(logits, axis=-1)}
-    else:
-        members = predictor.members(batch.image)
-        logits = predictor.combine(members)
-        found = {
-            "energy": -jnp.mean(jax.nn.logsumexp(members, axis=-1), axis=0),
-            "mutual_information": metrics.mutual_information(members),
-        }
-    return {"max_probability": -metrics.confidence(logits), "entropy": metrics.entropy(logits), **found}
+def _score_batch(scores: dict[str, Score], predictor: Predictor, batch: Batch) -> dict[str, Float[Array, "b"]]:
+    return {name: score(predictor, batch.image) for name, score in scores.items()}
 
 
 class _Resampled(NamedTuple):

@@ -1,0 +1,32 @@
+"""What all detectors share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Protocol
+
+from jaxtyping import Array, Float
+
+from robust_jax.predictors import Predictor
+from robust_jax.types import Batch, Images
+
+Score = Callable[[Predictor, Images], Float[Array, "b"]]
+"""A pytree that passes through ``jit``: predictor and images to a score per image, higher for unknown inputs."""
+
+
+class Detector(Protocol):
+    """A way to tell unknown inputs from known ones, by the outputs of a predictor."""
+
+    name: ClassVar[str]
+    """Name in rows and tables, such as ``"max_logit"``."""
+    fitted: ClassVar[bool] = False
+    """Whether :meth:`fit` reads training examples."""
+
+    def applies(self, predictor: Predictor) -> bool:
+        """Return whether the score is defined for a predictor."""
+        del predictor
+        return True
+
+    def fit(self, predictor: Predictor, batches: Iterable[Batch]) -> Score:
+        """Return the score, fitted to training examples where ``fitted`` says so."""
+        ...
