@@ -42,7 +42,7 @@ def runs(eps: float, unlabelled: train.Stream, **settings: Any) -> dict[str, tra
 def smoke() -> dict[str, train.Experiment]:
     """Handwritten digits, 8×8: seconds a run."""
     return runs(
-        1.0,
+        0.3,
         train.Stream(data.Digits(), batch_size=64),
         data=data.FewLabels(data.Digits(), per_class=6),
         model=models.Mlp(widths=(64,)),

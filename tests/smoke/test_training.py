@@ -1,0 +1,34 @@
+"""Experiment files of training methods at smoke scale: adversarial, semi-supervised, in stages."""
+
+import pytest
+
+from robust_jax.commands.experiment_file import load_experiment_file
+from robust_jax.commands.run import run_experiment
+
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
+
+
+def rows_of(repository, on_two_devices, folder, slug, run):
+    experiment = load_experiment_file(repository / "experiments" / f"{slug}.py").runs("smoke")[run]
+    return run_experiment(run, on_two_devices(experiment), folder)
+
+
+@pytest.mark.parametrize("run", ["standard", "pgd_at", "trades_beta6"])
+def test_trades(repository, on_two_devices, tmp_path, run):
+    rows = rows_of(repository, on_two_devices, tmp_path, "trades", run)
+    errors = {row.severity: row.value for row in rows if row.metric == "error" and row.suite == "adversarial"}
+    clean = next(row.value for row in rows if row.metric == "error" and row.suite == "clean")
+    assert clean <= errors[0.05] <= errors[0.1]
+    assert clean < 0.3, "chance is 0.9"
+
+
+@pytest.mark.parametrize("run", ["labelled", "vat"])
+def test_vat(repository, on_two_devices, tmp_path, run):
+    rows = rows_of(repository, on_two_devices, tmp_path, "vat", run)
+    assert next(row.value for row in rows if row.metric == "error") < 0.8, "chance is 0.9"
+
+
+def test_linear_probe(repository, on_two_devices, tmp_path):
+    rows = rows_of(repository, on_two_devices, tmp_path, "linear_probe", "probe")
+    assert next(row.value for row in rows if row.metric == "error") < 0.7, "chance is 0.9"
+    assert sorted(path.name for path in tmp_path.glob("stage*")) == ["stage0_pretrain", "stage1_probe"]
