@@ -36,15 +36,22 @@ class RowLabels:
     """Seed of the run."""
 
 
-def admitted(predictor: LogitsFn, data: Evaluation) -> Predictor:
+def admitted(predictor: LogitsFn, data: Evaluation, *, image_shape: tuple[int, int, int] | None = None) -> Predictor:
     """Convert any callable to a predictor, and check its output before anything is computed.
+
+    Args:
+        predictor: any callable from images to logits.
+        data: the data that it is to predict.
+        image_shape: (h, w, c) of the images that it will see; None for those of the data.
 
     Raises:
         TypeError: if it is not callable.
-        ValueError: unless it returns a logit for each class of the data.
+        ValueError: unless it returns a logit for each class of the data, which must have classes.
     """
     predictor = as_predictor(predictor)
-    images = jax.ShapeDtypeStruct((IMAGES_CHECKED, *data.image_shape), jnp.float32)
+    if data.num_classes == 0:
+        raise ValueError(f"Expected data with classes, got {data.name} with real targets; use suites.RegressionSuite.")
+    images = jax.ShapeDtypeStruct((IMAGES_CHECKED, *(image_shape or data.image_shape)), jnp.float32)
     found, expected = jax.eval_shape(_call, predictor, images).shape, (IMAGES_CHECKED, data.num_classes)
     if found != expected:
         raise ValueError(

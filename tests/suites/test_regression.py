@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_named(split):
     classes = data.Arrays(test=(np.zeros((4, 2, 2, 1)), np.arange(4))).load("test")
     with pytest.raises(ValueError, match="real targets, got arrays with 4 classes"):
         values(lambda images: images, data.evaluation(classes, batch_size=4, mesh=data_mesh(jax.devices()[:1])))
-    with pytest.raises(ValueError, match=r"logits \[b, 2\] and labels .* labels float32 \(4, 1\)"):
+    with pytest.raises(ValueError, match=r"data with classes, got \w+ with real targets"):
         list(suites.Clean().rows(KEY, Partial(linear, jnp.asarray(WEIGHTS[0])), evaluation))
     with pytest.raises(ValueError, match="least_variance > 0"):
         suites.RegressionSuite(least_variance=0.0)
