@@ -35,15 +35,20 @@ class RowLabels:
     """Seed of the run."""
 
 
-def admitted(predictor: LogitsFn, data: Evaluation) -> Predictor:
+def admitted(predictor: LogitsFn, data: Evaluation, *, image_shape: tuple[int, int, int] | None = None) -> Predictor:
     """Convert any callable to a predictor, and check its output before anything is computed.
+
+    Args:
+        predictor: any callable from images to logits.
+        data: the examples, whose classes are predicted.
+        image_shape: (h, w, c) of the images that the suite shows, if it is not the data's.
 
     Raises:
         TypeError: if it is not callable.
         ValueError: unless it returns a logit for each class of the data.
     """
     predictor = as_predictor(predictor)
-    images = jax.ShapeDtypeStruct((IMAGES_CHECKED, *data.image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((IMAGES_CHECKED, *(image_shape or data.image_shape)), jnp.float32)
     found, expected = jax.eval_shape(_call, predictor, images).shape, (IMAGES_CHECKED, data.num_classes)
     if found != expected:
         raise ValueError(

@@ -162,7 +162,10 @@ class Perturbations:
         suite = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), *settings)}"
         table = store.get(suite, name)
         if table is None:
-            program = partial(self._rank_frames, named_key(key, name), admitted(predictor, data), name)
+            height, width, channels = data.image_shape
+            shown = (self.crop or height, self.crop or width, channels)
+            classifier = admitted(predictor, data, image_shape=shown)
+            program = partial(self._rank_frames, named_key(key, name), classifier, name)
             table = run_case(program, data)
             # So small, they can be kept for all examples.
             table["ranking"] = table["ranking"].astype(np.int16 if data.num_classes < 2**15 else np.int32)
