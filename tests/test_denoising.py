@@ -105,7 +105,7 @@ def halving(params, images, *, key=None, train=True):
 
 @functools.partial(jax.jit, static_argnums=0)
 def loss_of(objective, images):
-    return objective(KEY, halving, jnp.float32(0.5), images)
+    return evaluate(objective, KEY, halving, jnp.float32(0.5), images)
 
 
 def batch(size=400):

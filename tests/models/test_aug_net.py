@@ -141,8 +141,8 @@ def test_bad_input(run, message):
 def test_reward_needs_a_network_that_tells():
     params, state = models.init(NETWORK, KEY, (12, 12, 3))
     batch = Batch(IMAGES, jnp.arange(5) % 3, jnp.ones(5, bool), jnp.arange(5))
-    with pytest.raises(ValueError, match="tells its invariance"):
-        Invariance()(KEY, models.forward_fn(NETWORK, state), params, batch)
+    with pytest.raises(ValueError, match="'invariance' among its extras"):
+        evaluate(Invariance(), KEY, models.forward_fn(NETWORK, state), params, batch)
 
 
 def test_what_was_learned_is_told():

@@ -1,14 +1,17 @@
 """FiLM-Ensemble: each member is the network with norms of its own, and they are trained side by side."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objective_values import evaluate
 from scipy import stats
 
 from robust_jax import config, metrics, models
 from robust_jax.mathematics.mixtures import mixture_logits
-from robust_jax.objectives import CrossEntropy, Repeated
+from robust_jax.objectives import CrossEntropy, Repeated, plain_loss
 from robust_jax.predictors import ensemble
 from robust_jax.types import Batch
 
@@ -78,14 +81,14 @@ def test_training_equals_each_member_alone():
     batch = Batch(IMAGES, LABELS, jnp.arange(6) < 5, jnp.arange(6))
 
     def loss_fn(params):
-        return Repeated(2)(KEY, models.forward_fn(film, state), params, batch)
+        return evaluate(Repeated(2), KEY, models.forward_fn(film, state), params, batch)
 
     (loss, aux), gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables["params"])
     losses, states = [], []
     for member in range(2):
         own = of_member(variables, plain, member, 2)
         forward = models.forward_fn(plain, {"batch_stats": own["batch_stats"]})
-        one, own_aux = jax.jit(CrossEntropy(), static_argnums=1)(KEY, forward, own["params"], batch)
+        one, own_aux = jax.jit(partial(evaluate, CrossEntropy()), static_argnums=1)(KEY, forward, own["params"], batch)
         losses.append(one)
         states.append(own_aux.model_state)
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-5)
@@ -108,9 +111,9 @@ def test_scales_and_shifts_start_uniformly_within_the_bound():
 def test_repeats_stand_in_a_row():
     seen = {}
 
-    def evaluate(objective, key, forward, params, batch):
+    def objective(key, forward, params, batch, state, context):
         seen["batch"] = batch
-        return jnp.zeros(()), None
+        return plain_loss(jnp.zeros(len(batch.id)), {}, state, {})
 
     batch = Batch(IMAGES, jax.nn.one_hot(LABELS, 10), jnp.arange(6) < 5, jnp.arange(6))
     evaluate(Repeated(3, objective), KEY, None, None, batch)
