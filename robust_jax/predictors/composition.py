@@ -18,7 +18,7 @@ def identity(images: Images) -> Images:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Bpda(Predictor):
     r"""A predictor behind a step without a useful gradient, differentiated through an approximation of the step.
 
@@ -45,7 +45,7 @@ class Bpda(Predictor):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scaled(Predictor):
     """A predictor whose logits are scaled and shifted, as by temperature or vector scaling."""
 

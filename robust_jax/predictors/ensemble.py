@@ -23,7 +23,7 @@ MemberMap = Literal["auto", "vmap", "map"]
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ensemble(MemberPredictor):
     """Predictors of one structure, stacked along the leading axis of their arrays.
 
@@ -63,7 +63,7 @@ class Ensemble(MemberPredictor):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Mixture(MemberPredictor):
     """An ensemble of members of different structure: other networks, or other subnetworks of one.
 

@@ -24,7 +24,7 @@ def apply_network(model: Any, variables: PyTree, images: Images, **settings: Any
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Network(Predictor):
     """A network with its variables, in evaluation mode.
 
@@ -48,7 +48,7 @@ class Network(Predictor):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class MemberNetwork(Network, MemberPredictor):
     """A network that computes several members at once, such as :class:`~robust_jax.models.FilmEnsemble`.
 

@@ -16,7 +16,7 @@ from robust_jax.types import Image, Images, LogitsFn, PRNGKey, PRNGKeys
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Randomised(Predictor):
     """A predictor with random logits: a randomised defence, or a random corruption in front of a model.
 
@@ -44,7 +44,7 @@ class Randomised(Predictor):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Vote(Predictor):
     r"""The majority vote of several draws of a randomised predictor, itself deterministic.
 
