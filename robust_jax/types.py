@@ -182,7 +182,7 @@ class Task(Protocol):
 
 
 class Params(NamedTuple):
-    """What training optimises: the network's parameters and the objective's own."""
+    """Parameters that training optimises: the network's and the objective's own."""
 
     network: PyTree
     objective: PyTree

@@ -1,4 +1,4 @@
-"""What all detectors share."""
+"""Protocol of detectors and of their scores."""
 
 from __future__ import annotations
 

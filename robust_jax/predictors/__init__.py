@@ -1,4 +1,4 @@
-"""What predicts: images in [0, 1] to logits, as pytrees that pass through ``jit`` and ``vmap``."""
+"""Predictors: functions from images in [0, 1] to logits, as pytrees that pass through ``jit`` and ``vmap``."""
 
 from robust_jax.predictors.base import (
     Draws,

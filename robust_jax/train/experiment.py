@@ -134,11 +134,11 @@ class Experiment:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"Expected stages of different names, got {names}.")
-        if not self.stages:
+        if self.stages:
+            # Each is an experiment, which checks itself.
+            stage_experiments(self)
+        else:
             self._check_streams()
-        for stage in stage_experiments(self):
-            if stage is not self:
-                stage._check_streams()
 
     def _check_streams(self) -> None:
         """Raise ``ValueError`` unless the objective reads just the streams that there are."""

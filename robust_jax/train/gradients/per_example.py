@@ -11,8 +11,8 @@ from jaxtyping import Array, PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.loops import scan_steps
-from robust_jax.objectives import masked_mean, mean_loss
-from robust_jax.train.gradients.base import Gradient, LossFn
+from robust_jax.objectives import masked_mean
+from robust_jax.train.gradients.base import Gradient, LossFn, mean_gradient
 from robust_jax.types import Batch, Context, Loss, PRNGKey
 
 
@@ -69,7 +69,7 @@ class PerExampleClipped(Gradient):
             raise ValueError(f"Expected microbatch to divide the {size} examples of a batch, got {self.microbatch}.")
 
         def clipped(example: Batch) -> tuple[PyTree, Loss, Array]:
-            gradient, loss = _gradient(loss_fn, params, example)
+            gradient, loss = mean_gradient(loss_fn, params, example)
             norm = optax.tree.norm(gradient)
             # A mask of padding, which has no gradient to protect.
             scale = jnp.minimum(1.0, self.clip / jnp.where(norm > 0, norm, 1.0)) * example.mask[0]
@@ -100,13 +100,3 @@ class PerExampleClipped(Gradient):
             per_example=losses.per_example.reshape(-1), penalty=jnp.mean(losses.penalty), metrics=metrics
         )
         return jax.tree.unflatten(structure, noisy), loss
-
-
-def _gradient(loss_fn: LossFn, params: PyTree, example: Batch) -> tuple[PyTree, Loss]:
-    """Differentiate the mean over the copies of one example."""
-
-    def scalar(params: PyTree):
-        loss = loss_fn(params, example)
-        return mean_loss(loss, example.mask), loss
-
-    return jax.grad(scalar, has_aux=True)(params)
