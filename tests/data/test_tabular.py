@@ -84,7 +84,7 @@ def test_arrays_and_npz_with_real_targets(tmp_path):
     pairs = {"train": arrays.train, "test": arrays.test}
     named = {f"{split}_{part}": pair[i] for split, pair in pairs.items() for i, part in enumerate(("images", "labels"))}
     np.savez(tmp_path / "real.npz", **named)
-    np.testing.assert_array_equal(data.Npz(str(tmp_path / "real.npz")).load("test").decode()[1], targets)
+    np.testing.assert_array_equal(data.Npz(str(tmp_path / "real.npz")).load("test").decode()[1], targets[:5])
 
 
 @pytest.mark.parametrize(
