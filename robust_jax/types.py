@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Image = Float[Array, "h w c"]
@@ -29,7 +30,7 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> np.dtype: ...
 
 
 Scale = Literal["smoke", "small", "paper"]
@@ -125,6 +126,38 @@ Interceptor = Callable[..., Array]
 
 It returns ``layer.call(*args, **kwargs)`` to leave a layer alone, and is differentiated through.
 """
+
+
+class Model(Protocol):
+    """A network apart from its variables, such as a Linen module; hashable, and compared by value."""
+
+    @property
+    def apply(self) -> Callable[..., PyTree]:
+        """``apply(variables, images, train=False) -> Output``.
+
+        In training it also takes ``rngs={"dropout": key}``, and with ``mutable=[names]`` returns the new values of
+        these collections beside the output.
+        """
+        ...
+
+
+class Module(Model, Protocol):
+    """A network that can be initialised, such as a Linen module."""
+
+    @property
+    def init(self) -> Callable[..., PyTree]:
+        """``init({"params": key}, images) -> variables``."""
+        ...
+
+    @property
+    def init_with_output(self) -> Callable[..., tuple[PyTree, PyTree]]:
+        """``init_with_output({"params": key}, images) -> (output, variables)``."""
+        ...
+
+    @property
+    def clone(self) -> Callable[..., Self]:
+        """``clone(dtype=dtype)``: the same network at another precision."""
+        ...
 
 
 class Forward(Protocol):

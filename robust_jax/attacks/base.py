@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -214,11 +214,11 @@ def where_examples(condition: Bool[Array, "b"], chosen: PyTree, other: PyTree) -
 
 
 @partial(jax.jit, static_argnums=0)
-def _init(attack: Attack, predictor: Partial, problem: Problem) -> Any:
+def _init(attack: Attack, predictor: Partial, problem: Problem) -> PyTree:
     return attack.init(draw(problem.keys, predictor, 0), problem)
 
 
-def _step(attack: Attack, i: Int[Array, ""], carry: Any, predictor: Partial, problem: Problem) -> Any:
+def _step(attack: Attack, i: Int[Array, ""], carry: PyTree, predictor: Partial, problem: Problem) -> PyTree:
     state, steps = carry
     after = attack.step(i, draw(problem.keys, predictor, i + 1), problem, state), steps + 1
     finished = attack.finished(problem, state)
@@ -226,11 +226,13 @@ def _step(attack: Attack, i: Int[Array, ""], carry: Any, predictor: Partial, pro
 
 
 @partial(jax.jit, static_argnums=0)
-def _finished(attack: Attack, problem: Problem, state: Any) -> Bool[Array, "b"]:
+def _finished(attack: Attack, problem: Problem, state: PyTree) -> Bool[Array, "b"]:
     return attack.finished(problem, state)
 
 
 @partial(jax.jit, static_argnums=0)
-def _result(attack: Attack, predictor: Partial, problem: Problem, state: Any, steps: Int[Array, "b"]) -> AttackResult:
+def _result(
+    attack: Attack, predictor: Partial, problem: Problem, state: PyTree, steps: Int[Array, "b"]
+) -> AttackResult:
     last = draw(problem.keys, predictor, attack.num_steps + 1)
     return attack.result(last, problem, state, steps)

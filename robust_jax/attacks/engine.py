@@ -174,7 +174,7 @@ def maximise(
     ascent = ProjectedAscent(threat, momentum, nesterov, optimiser)
     best = None
     if keep == "best":
-        # Any loss replaces NaN.
+        # A loss of any value replaces NaN.
         aux = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)
         best = (images, jnp.full(size, jnp.nan, loss.dtype), aux)
     none = jnp.zeros(size, bool)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import flax.errors
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
@@ -17,13 +15,13 @@ from robust_jax.core.platform import on_cpu
 from robust_jax.models.film_ensemble import FilmEnsemble
 from robust_jax.models.interception import intercepted
 from robust_jax.predictors import MemberNetwork, Network, apply_network
-from robust_jax.types import Forward, Images, Interceptor, Output, PRNGKey
+from robust_jax.types import Forward, Images, Interceptor, Model, Module, Output, PRNGKey
 
-Variables = dict[str, Any]
+Variables = dict[str, PyTree]
 """``{"params": …}`` and the model's other collections, such as ``"batch_stats"``."""
 
 
-def init(model: nn.Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables]:
+def init(model: Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables]:
     """Draws the parameters of ``model`` for images of one shape.
 
     Args:
@@ -41,7 +39,7 @@ def init(model: nn.Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> t
     return (_init_compiled_quickly if quickly else _init)(model, key, image_shape)
 
 
-def _draw_variables(model: nn.Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables]:
+def _draw_variables(model: Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables]:
     variables = dict(model.init({"params": key}, jnp.zeros((1, *image_shape))))
     return variables.pop("params"), variables
 
@@ -54,7 +52,7 @@ _init_compiled_quickly = jax.jit(
 
 
 @functools.lru_cache(maxsize=32)
-def output_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables, Output]:
+def output_shapes(model: Module, image_shape: tuple[int, int, int]) -> tuple[PyTree, Variables, Output]:
     """Return the shapes of what :func:`init` returns, and of the output for a batch of one image.
 
     Nothing is computed; the network is traced once for both.
@@ -71,7 +69,7 @@ def output_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[
     return jax.eval_shape(trace, jax.random.key(0))
 
 
-def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
+def forward_fn(model: Model, model_state: Variables) -> Forward:
     """Return ``forward(params, images, *, key, train, interceptors, state) -> (Output, new model state)``.
 
     The function reads ``model_state``, or ``state`` in its place. In training, batch norms use the statistics of the
@@ -109,7 +107,7 @@ def forward_fn(model: nn.Module, model_state: Variables) -> Forward:
     return forward
 
 
-def predictor(model: nn.Module, variables: Variables) -> Network:
+def predictor(model: Model, variables: Variables) -> Network:
     """Return the model as a predictor in evaluation mode, a pytree of its variables.
 
     Args:

@@ -15,7 +15,7 @@ from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.predictors import apply_network
-from robust_jax.types import Image, Output
+from robust_jax.types import Image, Model, Output
 
 
 class Window(NamedTuple):
@@ -53,7 +53,7 @@ class LinearLayer(NamedTuple):
 
 
 def linear_layers(
-    model: nn.Module, variables: PyTree, image_shape: tuple[int, int, int]
+    model: Model, variables: PyTree, image_shape: tuple[int, int, int]
 ) -> tuple[tuple[LinearLayer, ...], int]:
     """The dense layers and convolutions of a network that run once for an image, and the number of its logits.
 
@@ -71,7 +71,7 @@ def linear_layers(
 # Traced once for a network: it takes longer than all else that a last layer needs.
 @functools.lru_cache
 def _linear_layers(
-    model: nn.Module, treedef: PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...], image_shape: tuple[int, int, int]
+    model: Model, treedef: PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...], image_shape: tuple[int, int, int]
 ) -> tuple[tuple[LinearLayer, ...], int]:
     found: list[LinearLayer] = []
 
@@ -92,7 +92,7 @@ def _linear_layers(
 
 
 def apply_tapped(
-    model: nn.Module, variables: PyTree, image: Image, shifts: Mapping[tuple[str, ...], Array]
+    model: Model, variables: PyTree, image: Image, shifts: Mapping[tuple[str, ...], Array]
 ) -> tuple[Output, dict[tuple[str, ...], Array]]:
     """The network in evaluation mode on one image.
 

@@ -1,5 +1,6 @@
 """Distributions over weights, and predictions averaged over them; fitted ones are predictors."""
 
+from robust_jax.posteriors.base import Posterior
 from robust_jax.posteriors.emp_cov import EmpCov, input_covariance
 from robust_jax.posteriors.gaussian_ensemble import GaussianEnsemble, gaussian_ensemble
 from robust_jax.posteriors.gaussian_mixture import gaussian_mixture
@@ -11,7 +12,7 @@ from robust_jax.posteriors.laplace_posterior import LaplacePosterior, LaplacePre
 from robust_jax.posteriors.links import laplace_bridge, monte_carlo, probit
 from robust_jax.posteriors.monte_carlo_dropout import MonteCarloDropout, MonteCarloDropoutPosterior
 from robust_jax.posteriors.norm_statistics import recomputed_norms
-from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, LaplacePrior, StudentPrior
+from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, LaplacePrior, Prior, StudentPrior
 from robust_jax.posteriors.sampler import Samples
 from robust_jax.posteriors.scaling import TemperatureScaling, VectorScaling
 from robust_jax.posteriors.subnetworks import LargestMagnitude, LargestVariance, RandomWeights
@@ -37,6 +38,8 @@ __all__ = [
     "MonteCarloDropout",
     "MonteCarloDropoutPosterior",
     "Nuts",
+    "Posterior",
+    "Prior",
     "PriorSearch",
     "RandomWeights",
     "Samples",

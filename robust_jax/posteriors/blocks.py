@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from robust_jax.core.checks import nearest
 from robust_jax.core.platform import on_cpu
 from robust_jax.models import LinearLayer, apply_tapped, linear_layers
 from robust_jax.predictors import apply_network
-from robust_jax.types import Image, Images
+from robust_jax.types import Image, Images, Model
 
 Path = tuple[str, ...]
 Matrix = Float[Array, "i o"]
@@ -81,7 +81,7 @@ class Derivatives(NamedTuple):
 
 
 def network_blocks(
-    model: Any, variables: PyTree, image_shape: tuple[int, int, int], *, separate_bias: bool = False
+    model: Model, variables: PyTree, image_shape: tuple[int, int, int], *, separate_bias: bool = False
 ) -> tuple[Block, ...]:
     """All weights of a network: its linear layers, then its other parameters.
 
@@ -159,7 +159,7 @@ def with_values(params: PyTree, blocks: tuple[Block, ...], values: Mapping[str, 
 
 
 def derivatives(
-    model: Any,
+    model: Model,
     blocks: tuple[Block, ...],
     variables: PyTree,
     images: Images,

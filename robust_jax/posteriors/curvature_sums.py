@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from robust_jax.posteriors.blocks import (
 )
 from robust_jax.posteriors.likelihoods import Fisher, Likelihood, curvature_roots, log_likelihoods
 from robust_jax.predictors import apply_network
-from robust_jax.types import Batch
+from robust_jax.types import Batch, Model
 
 Logits = Float[Array, "b k"]
 
@@ -36,7 +36,7 @@ Logits = Float[Array, "b k"]
 class Loss:
     """The negative log-likelihood whose curvature is looked for, in some weights of a network."""
 
-    model: Any
+    model: Model
     """The network."""
     blocks: tuple[Block, ...]
     """The weights."""

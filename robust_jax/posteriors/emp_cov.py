@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Float, PyTree
 
 from robust_jax.core.checks import check_positive, nearest
 from robust_jax.posteriors.priors import Axes, FittedPrior, GaussianPrior, independent
-from robust_jax.types import Images
+from robust_jax.types import Images, Model
 
 FIRST_LAYERS = ("dense1", "stem_conv", "embedding")
 """What networks of this package call their first layer."""
@@ -51,7 +50,7 @@ class EmpCov:
         for name in ("alpha", "epsilon", "scale"):
             check_positive(name, getattr(self, name))
 
-    def fit(self, model: Any, params: PyTree, images: Images) -> FittedPrior:
+    def fit(self, model: Model, params: PyTree, images: Images) -> FittedPrior:
         """For weights like ``params``.
 
         Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,13 +35,15 @@ class _Hamiltonian(Sampler):
         if target is not None and not self.burn_in:
             raise ValueError("Expected a burn_in to find the step size in, got burn_in=0.")
 
-    def _sampled(self, key: PRNGKey, target: Target, unit: PyTree, kernel: Callable[..., tuple[Any, Any]]) -> Chain:
+    def _sampled(
+        self, key: PRNGKey, target: Target, unit: PyTree, kernel: Callable[..., tuple[PyTree, PyTree]]
+    ) -> Chain:
         """Samples by ``kernel(key, state, step_size, mass)``, the step size found on the way as in Nesterov's dual
         averaging (Hoffman & Gelman, section 3.2)."""
         blackjax = import_blackjax()
         mass = jnp.ones(sum(leaf.size for leaf in jax.tree.leaves(unit)))
 
-        def step(state: Any, sample_key: PRNGKey, step_size: float | Array) -> tuple[Any, Chain]:
+        def step(state: PyTree, sample_key: PRNGKey, step_size: float | Array) -> tuple[PyTree, Chain]:
             state, info = kernel(sample_key, state, step_size, mass)
             size = jnp.asarray(step_size, jnp.float32)
             return state, Chain(state.position, state.logdensity, info.acceptance_rate, size)
@@ -54,7 +55,7 @@ class _Hamiltonian(Sampler):
         start, update, final = blackjax.adaptation.step_size.dual_averaging_adaptation(self.target_acceptance)
         in_range = lambda size: jnp.clip(size, self.step_size / STEP_SIZES, self.step_size * STEP_SIZES)  # noqa: E731
 
-        def adapt(carry: tuple[Any, Any], sample_key: PRNGKey) -> tuple[tuple[Any, Any], Chain]:
+        def adapt(carry: tuple[PyTree, PyTree], sample_key: PRNGKey) -> tuple[tuple[PyTree, PyTree], Chain]:
             state, adaptation = carry
             state, chain = step(state, sample_key, in_range(jnp.exp(adaptation.log_step_size)))
             return (state, update(adaptation, chain.acceptance_rate)), chain
@@ -88,7 +89,9 @@ class Hmc(_Hamiltonian):
         """As :meth:`Sampler.chain`."""
         move = import_blackjax().hmc.build_kernel()
 
-        def kernel(key: PRNGKey, state: Any, step_size: float | Array, mass: Float[Array, "n"]) -> tuple[Any, Any]:
+        def kernel(
+            key: PRNGKey, state: PyTree, step_size: float | Array, mass: Float[Array, "n"]
+        ) -> tuple[PyTree, PyTree]:
             num_steps = self.trajectory / step_size
             num_steps = math.ceil(num_steps) if isinstance(num_steps, float) else jnp.ceil(num_steps).astype(jnp.int32)
             return move(key, state, target.log_density, step_size, mass, num_steps)
@@ -115,7 +118,9 @@ class Nuts(_Hamiltonian):
         """As :meth:`Sampler.chain`."""
         move = import_blackjax().nuts.build_kernel()
 
-        def kernel(key: PRNGKey, state: Any, step_size: float | Array, mass: Float[Array, "n"]) -> tuple[Any, Any]:
+        def kernel(
+            key: PRNGKey, state: PyTree, step_size: float | Array, mass: Float[Array, "n"]
+        ) -> tuple[PyTree, PyTree]:
             return move(key, state, target.log_density, step_size, mass, self.max_doublings)
 
         return self._sampled(key, target, unit, kernel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from robust_jax import models
 from robust_jax.core.checks import check_positive
 from robust_jax.posteriors.held_out import check_every_class, held_out_logits
 from robust_jax.predictors import Predictor, as_predictor
-from robust_jax.types import Batch, Images, LogitsFn, PRNGKey
+from robust_jax.types import Batch, Images, LogitsFn, Model, PRNGKey
 
 
 @jax.tree_util.register_dataclass
@@ -67,7 +67,7 @@ class IsotonicRegression:
         if self.floor is not None:
             check_positive("floor", self.floor)
 
-    def fit(self, key: PRNGKey | None, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Isotonic:
+    def fit(self, key: PRNGKey | None, model: Model, variables: PyTree, batches: Iterable[Batch]) -> Isotonic:
         """The functions of a network.
 
         Args:

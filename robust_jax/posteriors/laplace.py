@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from robust_jax.posteriors.curvatures import Curvature
 from robust_jax.posteriors.laplace_posterior import LaplacePosterior
 from robust_jax.posteriors.likelihoods import FISHERS, LIKELIHOODS, Fisher, Likelihood
 from robust_jax.posteriors.subnetworks import LargestVariance, Subnetwork, greatest, is_random, subnetwork_scores
-from robust_jax.types import Batch, PRNGKey
+from robust_jax.types import Batch, Model, PRNGKey
 
 CURVATURES = ("full", "kron", "diag", "low_rank")
 CurvatureName = Literal["full", "kron", "diag", "low_rank"]
@@ -128,7 +128,7 @@ class Laplace:
     def _by_held_out(self) -> bool:
         return self.prior_by == "held_out" and self.prior_precision is None
 
-    def coverage(self, model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> list[Coverage]:
+    def coverage(self, model: Model, variables: PyTree, image_shape: tuple[int, int, int]) -> list[Coverage]:
         """What the approximation makes of each layer and parameter, in the order in which layers run.
 
         Raises:
@@ -145,7 +145,7 @@ class Laplace:
     def fit(
         self,
         key: PRNGKey | None,
-        model: Any,
+        model: Model,
         variables: PyTree,
         batches: Iterable[Batch],
         held_out: Iterable[Batch] | None = None,
@@ -191,7 +191,7 @@ class Laplace:
             return posterior.validated(held_out)[0]
         return posterior if self.prior_precision is not None else posterior.tuned(self.prior_per)
 
-    def _blocks(self, model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> tuple[Block, ...]:
+    def _blocks(self, model: Model, variables: PyTree, image_shape: tuple[int, int, int]) -> tuple[Block, ...]:
         blocks = network_blocks(model, variables, image_shape, separate_bias=self.separate_bias)
         if not self._subnetwork:
             blocks = chosen_blocks(blocks, self.weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from robust_jax.posteriors.curvatures import Curvature, Full, Precisions, precis
 from robust_jax.posteriors.likelihoods import log_likelihoods
 from robust_jax.posteriors.links import LINKS, Covariances, Link, Logits, laplace_bridge, monte_carlo, probit
 from robust_jax.predictors import Ensemble, Predictor
-from robust_jax.types import Batch, Images, PRNGKey
+from robust_jax.types import Batch, Images, Model, PRNGKey
 
 GREATEST_LOG_PRECISION = 9.2
 """Prior precisions are looked for from 1e-4 to 1e4."""
@@ -65,7 +65,7 @@ class LaplacePosterior(Predictor):
     """Of the data, at the mean."""
     prior_precision: Precisions
     """Δ."""
-    model: Any = dataclasses.field(metadata={"static": True})
+    model: Model = dataclasses.field(metadata={"static": True})
     """The network."""
     blocks: tuple[Block, ...] = dataclasses.field(metadata={"static": True})
     """Where its weights are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.predictors import MemberPredictor, apply_network
-from robust_jax.types import Batch, Images, PRNGKey
+from robust_jax.types import Batch, Images, Model, PRNGKey
 
 SAMPLE_MAPS = ("map", "vmap")
 SampleMap = Literal["map", "vmap"]
@@ -44,7 +44,7 @@ class MonteCarloDropout:
         check_choice("sample_map", self.sample_map, SAMPLE_MAPS)
 
     def fit(
-        self, key: PRNGKey | None, model: Any, variables: PyTree, batches: Iterable[Batch]
+        self, key: PRNGKey | None, model: Model, variables: PyTree, batches: Iterable[Batch]
     ) -> MonteCarloDropoutPosterior:
         """The distribution at trained weights.
 
@@ -76,7 +76,7 @@ class MonteCarloDropoutPosterior(MemberPredictor):
 
     variables: PyTree
     """The network's."""
-    model: Any = dataclasses.field(metadata={"static": True})
+    model: Model = dataclasses.field(metadata={"static": True})
     """The network."""
     num_samples: int = dataclasses.field(metadata={"static": True})
     """Draws."""
@@ -104,11 +104,11 @@ class MonteCarloDropoutPosterior(MemberPredictor):
         return jax.lax.map(run, keys) if self.sample_map == "map" else jax.vmap(run)(keys)
 
 
-def _dropped_logits(model: Any, variables: PyTree, key: PRNGKey, images: Images) -> Float[Array, "b k"]:
+def _dropped_logits(model: Model, variables: PyTree, key: PRNGKey, images: Images) -> Float[Array, "b k"]:
     return apply_network(model, variables, images, train=False, rngs={"dropout": key}).prediction
 
 
-def _drops(model: Any, variables: PyTree, image_shape: tuple[int, int, int]) -> bool:
+def _drops(model: Model, variables: PyTree, image_shape: tuple[int, int, int]) -> bool:
     """Whether the key enters the prediction: by the program, since no field is common to all networks."""
     run = lambda key, images: _dropped_logits(model, variables, key, images)  # noqa: E731
     program = jax.make_jaxpr(run)(jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).jaxpr

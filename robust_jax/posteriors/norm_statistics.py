@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from robust_jax.predictors import apply_network
-from robust_jax.types import Images, PRNGKey
+from robust_jax.types import Images, Model, PRNGKey
 
 STATISTICS = "batch_stats"
 
 
-def recomputed_norms(key: PRNGKey, model: Any, variables: PyTree, images: Iterable[Images]) -> PyTree:
+def recomputed_norms(key: PRNGKey, model: Model, variables: PyTree, images: Iterable[Images]) -> PyTree:
     r"""The variables with the running statistics of batch norms replaced by the means over batches of the data.
 
     A norm updates them as :math:`r \leftarrow m r + (1 - m)\, b`, b being those of the batch; so they are solved for by
@@ -46,7 +45,7 @@ def recomputed_norms(key: PRNGKey, model: Any, variables: PyTree, images: Iterab
 
 
 @partial(jax.jit, static_argnums=0)
-def _mean(model: Any, key: PRNGKey, variables: PyTree, images: Images, mean: PyTree, count: int) -> PyTree:
+def _mean(model: Model, key: PRNGKey, variables: PyTree, images: Images, mean: PyTree, count: int) -> PyTree:
     """The mean over batches with one more, after so many."""
 
     def updated(running: PyTree) -> PyTree:

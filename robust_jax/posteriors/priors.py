@@ -9,14 +9,30 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_positive
-from robust_jax.types import Images
+from robust_jax.types import Images, Model
+
+
+class Family(Protocol):
+    """A distribution of one weight in units of the prior's scale."""
+
+    def unit_log_density(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return the log density at scale 1, elementwise."""
+        ...
+
+
+class Prior(Protocol):
+    """A distribution of a network's weights, given their shapes and the images that the network sees."""
+
+    def fit(self, model: Model, params: PyTree, images: Images) -> FittedPrior:
+        """Return the distribution of weights like ``params``."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +50,7 @@ class GaussianPrior:
     def __post_init__(self):
         check_positive("scale", self.scale)
 
-    def fit(self, model: Any, params: PyTree, images: Images) -> FittedPrior:
+    def fit(self, model: Model, params: PyTree, images: Images) -> FittedPrior:
         """For weights like ``params``."""
         del model, images
         return independent(self, params, self.scale)
@@ -58,7 +74,7 @@ class LaplacePrior:
     def __post_init__(self):
         check_positive("scale", self.scale)
 
-    def fit(self, model: Any, params: PyTree, images: Images) -> FittedPrior:
+    def fit(self, model: Model, params: PyTree, images: Images) -> FittedPrior:
         """For weights like ``params``."""
         del model, images
         return independent(self, params, self.scale)
@@ -85,7 +101,7 @@ class StudentPrior:
         check_positive("scale", self.scale)
         check_positive("degrees", self.degrees)
 
-    def fit(self, model: Any, params: PyTree, images: Images) -> FittedPrior:
+    def fit(self, model: Model, params: PyTree, images: Images) -> FittedPrior:
         """For weights like ``params``."""
         del model, images
         return independent(self, params, self.scale)
@@ -113,7 +129,7 @@ class FittedPrior:
 
     scales: PyTree
     """See above."""
-    family: Any = dataclasses.field(metadata={"static": True})
+    family: Family = dataclasses.field(metadata={"static": True})
     """Gives ``unit_log_density``."""
 
     def weights(self, unit: PyTree) -> PyTree:
@@ -134,7 +150,7 @@ class FittedPrior:
         return self.unit_log_density(self.unit(weights)) - sum(log_volumes)
 
 
-def independent(family: Any, params: PyTree, scale: float) -> FittedPrior:
+def independent(family: Family, params: PyTree, scale: float) -> FittedPrior:
     """All weights of one scale."""
     return FittedPrior(jax.tree.map(lambda _: jnp.float32(scale), params), family)
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,10 @@ from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.core.platform import on_cpu
 from robust_jax.models import predictor
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
-from robust_jax.posteriors.priors import GaussianPrior
+from robust_jax.posteriors.priors import GaussianPrior, Prior
 from robust_jax.posteriors.target import Target, examples_of, target_of
 from robust_jax.predictors import Ensemble, MemberPredictor
-from robust_jax.types import Batch, Images, PRNGKey
+from robust_jax.types import Batch, Images, Model, PRNGKey, PRNGKeys
 
 LARGEST_START = 3.0
 """Units of the prior's scale that a chain's start is drawn in to."""
@@ -111,7 +111,7 @@ class Sampler:
     """Samples dropped before them."""
     num_chains: int = 1
     """Chains; all begin at the trained weights."""
-    prior: Any = GaussianPrior()
+    prior: Prior = GaussianPrior()
     """Of the weights."""
     likelihood: Likelihood = "categorical"
     """Of the labels: classes, or real numbers with normal noise."""
@@ -124,7 +124,7 @@ class Sampler:
         check_non_negative("burn_in", self.burn_in)
         check_choice("likelihood", self.likelihood, LIKELIHOODS)
 
-    def fit(self, key: PRNGKey, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Samples:
+    def fit(self, key: PRNGKey, model: Model, variables: PyTree, batches: Iterable[Batch]) -> Samples:
         """Samples, from trained weights on.
 
         Args:
@@ -180,7 +180,7 @@ def import_blackjax() -> ModuleType:
 
 
 @partial(jax.jit, static_argnums=1)
-def _run(keys: Any, sampler: Sampler, target: Target, params: PyTree) -> tuple[Chain, PyTree]:
+def _run(keys: PRNGKeys, sampler: Sampler, target: Target, params: PyTree) -> tuple[Chain, PyTree]:
     """The chains, without burn-in and without unit weights, and the weights of their samples."""
     start = jax.tree.map(lambda u: jnp.clip(u, -LARGEST_START, LARGEST_START), target.prior.unit(params))
 

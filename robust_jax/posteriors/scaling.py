@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ from robust_jax import models
 from robust_jax.mathematics.temperature import fit_temperature, mean_nll
 from robust_jax.posteriors.held_out import check_every_class, held_out_logits
 from robust_jax.predictors import Scaled, as_predictor
-from robust_jax.types import Batch, LogitsFn, PRNGKey
+from robust_jax.types import Batch, LogitsFn, Model, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TemperatureScaling:
 
     fit_splits: ClassVar[tuple[str, ...]] = ("validation",)
 
-    def fit(self, key: PRNGKey | None, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Scaled:
+    def fit(self, key: PRNGKey | None, model: Model, variables: PyTree, batches: Iterable[Batch]) -> Scaled:
         """The temperature of a network.
 
         Args:
@@ -73,7 +73,7 @@ class VectorScaling:
 
     fit_splits: ClassVar[tuple[str, ...]] = ("validation",)
 
-    def fit(self, key: PRNGKey | None, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Scaled:
+    def fit(self, key: PRNGKey | None, model: Model, variables: PyTree, batches: Iterable[Batch]) -> Scaled:
         """Scales and shifts of a network; arguments as :meth:`TemperatureScaling.fit`.
 
         Raises:

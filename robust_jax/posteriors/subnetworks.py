@@ -50,7 +50,7 @@ class LargestMagnitude(_SomeWeights):
 
 @dataclasses.dataclass(frozen=True)
 class RandomWeights(_SomeWeights):
-    """Any weights, the baseline of the others.
+    """Random weights, the baseline of the others.
 
     Raises:
         ValueError: if the number is not positive.

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,10 @@ from robust_jax.core.mesh import on_one_cpu, uncommitted
 from robust_jax.models import predictor
 from robust_jax.posteriors.blocks import Block, Matrix, block_values, chosen_blocks, network_blocks, with_values
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
-from robust_jax.posteriors.priors import FittedPrior, GaussianPrior
+from robust_jax.posteriors.priors import FittedPrior, GaussianPrior, Prior
 from robust_jax.posteriors.target import Target, examples_of, target_of
 from robust_jax.predictors import Ensemble
-from robust_jax.types import Batch, PRNGKey
+from robust_jax.types import Batch, Model, PRNGKey
 
 
 class Normal(NamedTuple):
@@ -60,7 +60,7 @@ class Svi:
 
     weights: Literal["all", "last_layer"] | tuple[str, ...] = "all"
     """Which have a distribution: all, the layer called ``head``, or layers by name. The others stay as they are."""
-    prior: Any = GaussianPrior()
+    prior: Prior = GaussianPrior()
     """Of the weights."""
     steps: int = 2000
     """Of Adam."""
@@ -86,7 +86,7 @@ class Svi:
             check_positive(name, getattr(self, name))
         check_choice("likelihood", self.likelihood, LIKELIHOODS)
 
-    def fit(self, key: PRNGKey, model: Any, variables: PyTree, batches: Iterable[Batch]) -> SviPosterior:
+    def fit(self, key: PRNGKey, model: Model, variables: PyTree, batches: Iterable[Batch]) -> SviPosterior:
         """Finds the distribution.
 
         Args:
@@ -138,7 +138,7 @@ class SviPosterior:
     """Of the weights, in units of the prior's scale."""
     elbo: Float[Array, "steps"]
     """An estimate of the evidence lower bound, from each step's few examples and draws."""
-    model: Any = dataclasses.field(metadata={"static": True})
+    model: Model = dataclasses.field(metadata={"static": True})
     """The network."""
     blocks: tuple[Block, ...] = dataclasses.field(metadata={"static": True})
     """Where its weights are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from robust_jax.models import predictor
 from robust_jax.posteriors.likelihoods import log_likelihoods
 from robust_jax.posteriors.norm_statistics import recomputed_norms
 from robust_jax.predictors import Ensemble, MemberPredictor, apply_network, stack
-from robust_jax.types import Batch, Images, Labels, PRNGKey
+from robust_jax.types import Batch, Images, Labels, Model, PRNGKey
 
 
 class Moments(NamedTuple):
@@ -101,7 +101,7 @@ class Swag:
                 f"got rank={self.rank!r}."
             )
 
-    def fit(self, key: PRNGKey, model: Any, variables: PyTree, batches: Iterable[Batch]) -> SwagPosterior:
+    def fit(self, key: PRNGKey, model: Model, variables: PyTree, batches: Iterable[Batch]) -> SwagPosterior:
         """Walks the path, draws the samples and recomputes their batch statistics.
 
         Args:
@@ -125,12 +125,12 @@ class Swag:
             members.append(jax.block_until_ready(recomputed_norms(norm_key, model, drawn, parts)))
         return SwagPosterior(moments, Ensemble(predictor(model, _stack(members))), self.scale)
 
-    def moments(self, key: PRNGKey, model: Any, variables: PyTree, batches: Iterable[Batch]) -> Moments:
+    def moments(self, key: PRNGKey, model: Model, variables: PyTree, batches: Iterable[Batch]) -> Moments:
         """Of the weights along the path alone; arguments and errors are those of :meth:`fit`."""
         return self._walk(key, model, variables, *_examples(batches))[0]
 
     def _walk(
-        self, key: PRNGKey, model: Any, variables: PyTree, images: np.ndarray, labels: np.ndarray, like: Array
+        self, key: PRNGKey, model: Model, variables: PyTree, images: np.ndarray, labels: np.ndarray, like: Array
     ) -> tuple[Moments, PyTree]:
         """The moments, and the batch statistics at the end of the path."""
         steps = len(images) // self.batch_size
@@ -221,7 +221,7 @@ def _start(swag: Swag, params: PyTree) -> tuple[PyTree, Moments]:
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(
     swag: Swag,
-    model: Any,
+    model: Model,
     key: PRNGKey,
     params: PyTree,
     state: PyTree,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.posteriors.likelihoods import Likelihood, log_likelihoods
-from robust_jax.posteriors.priors import FittedPrior
+from robust_jax.posteriors.priors import FittedPrior, Prior
 from robust_jax.predictors import apply_network
-from robust_jax.types import Batch, Images, PRNGKey
+from robust_jax.types import Batch, Images, Model, PRNGKey
 
 
 class Examples(NamedTuple):
@@ -39,7 +39,7 @@ class Target:
     """The data."""
     count: Float[Array, ""]
     """N."""
-    model: Any = dataclasses.field(metadata={"static": True})
+    model: Model = dataclasses.field(metadata={"static": True})
     """The network."""
     likelihood: Likelihood = dataclasses.field(metadata={"static": True})
     """Of the labels."""
@@ -84,7 +84,7 @@ class Target:
 
 
 def target_of(
-    model: Any, variables: PyTree, prior: Any, examples: Examples, likelihood: Likelihood, sigma: float
+    model: Model, variables: PyTree, prior: Prior, examples: Examples, likelihood: Likelihood, sigma: float
 ) -> Target:
     """Of a network like the one with these variables, its prior fitted to the images."""
     params = variables["params"]

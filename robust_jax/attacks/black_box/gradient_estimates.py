@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.base import Attack, where_examples
 from robust_jax.attacks.evaluations import batches_at_once, redraw, sum_over
@@ -27,7 +27,7 @@ class Ascent(NamedTuple):
     """Where the ascent is, what it remembers of gradients, and the best images, with their success and loss."""
 
     images: Images
-    memory: Any
+    memory: PyTree
     best: tuple[Images, Bool[Array, "b"], Float[Array, "b"]]
     zero_gradient: Bool[Array, "b"]
     nan_gradient: Bool[Array, "b"]
@@ -115,11 +115,13 @@ class EstimatedGradients(Attack):
         """A random direction, of identity covariance."""
         raise NotImplementedError
 
-    def _remember(self, problem: Problem) -> Any:
+    def _remember(self, problem: Problem) -> PyTree:
         """What is remembered of gradients, before there are any."""
         raise NotImplementedError
 
-    def _change(self, problem: Problem, memory: Any, value: Float[Array, "b"], gradient: Images) -> tuple[Images, Any]:
+    def _change(
+        self, problem: Problem, memory: PyTree, value: Float[Array, "b"], gradient: Images
+    ) -> tuple[Images, PyTree]:
         """The step to take, to be projected, and what is remembered then."""
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class UniversalState(NamedTuple):
     """The perturbation so far, and the state of its optimiser."""
 
     delta: Image
-    optimiser: Any
+    optimiser: optax.OptState
 
 
 @dataclasses.dataclass(frozen=True)

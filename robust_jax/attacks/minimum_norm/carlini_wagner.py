@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ class TanhDescent(NamedTuple):
     """Images in tanh space, and the state of Adam."""
 
     w: Images
-    adam: Any
+    adam: optax.OptState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ with m the margin of logits, which is positive on success. For each c there is a
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.base import where_examples
 from robust_jax.attacks.finite import finite_gradient, zero_throughout
@@ -30,7 +30,7 @@ PROGRESS = 0.9999
 class Descended(NamedTuple):
     """One step of a descent: its state, an image to judge with its margin, and the loss there."""
 
-    descent: Any
+    descent: PyTree
     images: Images
     adversarial: Bool[Array, "b"]
     loss: Float[Array, "b"]
@@ -50,7 +50,7 @@ class PenaltySearchState(NamedTuple):
     """Whether the constant has led to an adversarial image."""
     last_loss: Float[Array, "b"]
     """At the last look at progress."""
-    descent: Any
+    descent: PyTree
     nearest: Nearest
     zero_gradient: Bool[Array, "b"]
     nan_gradient: Bool[Array, "b"]
@@ -86,12 +86,12 @@ class PenaltySearch(MinimumNorm):
             check_positive(name, getattr(self, name))
         check_non_negative("confidence", self.confidence)
 
-    def begin(self, problem: Problem) -> Any:
+    def begin(self, problem: Problem) -> PyTree:
         """A descent before its first step."""
         raise NotImplementedError
 
     def descend(
-        self, predictor: Partial, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: Any
+        self, predictor: Partial, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: PyTree
     ) -> Descended:
         """A step of the descents."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,14 @@ from robust_jax.attacks.problem import Problem, succeeded
 from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
 from robust_jax.attacks.transforms.parameter_search import Found, ParameterResult, better, judge, result_of
 from robust_jax.attacks.transforms.spatial import Spatial
-from robust_jax.attacks.transforms.threats_parameters import TransformThreat
+from robust_jax.attacks.transforms.threats_parameters import Point, TransformThreat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 
 
 class ParameterPGDState(NamedTuple):
     """Where the ascent is, and the worst it has seen."""
 
-    point: Any
+    point: Point
     best: Found
     zero_gradient: Bool[Array, "b"]
     nan_gradient: Bool[Array, "b"]
@@ -137,7 +137,7 @@ class ParameterPGD(Attack):
     def finished(self, problem: Problem, state: ParameterPGDState) -> Bool[Array, "b"] | None:
         return state.best.success if self.early_stop else None
 
-    def _start(self, problem: Problem, restart: Int[Array, ""]) -> Any:
+    def _start(self, problem: Problem, restart: Int[Array, ""]) -> Point:
         if self.start == "zero":
             return jax.vmap(self.threat.neutral)(problem.images)
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, restart)
@@ -147,8 +147,8 @@ class ParameterPGD(Attack):
         """What is ascended."""
         return attack_loss(as_loss(self.loss), logits, problem)
 
-    def _gradient(self, predictor: Partial, problem: Problem, point: Any):
-        def total(predictor: Partial, point: Any):
+    def _gradient(self, predictor: Partial, problem: Problem, point: Point):
+        def total(predictor: Partial, point: Point):
             logits = predictor(jax.vmap(self.threat.apply)(point, problem.images))
             return jnp.sum(self._loss(logits, problem)), logits
 

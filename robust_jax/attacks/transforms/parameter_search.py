@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from robust_jax.attacks.base import Attack, where_examples
 from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.transforms.spatial import Spatial
-from robust_jax.attacks.transforms.threats_parameters import ParameterBox, TransformThreat
+from robust_jax.attacks.transforms.threats_parameters import ParameterBox, Point, TransformThreat
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.types import Images
 
@@ -32,7 +32,7 @@ class ParameterResult(NamedTuple):
     gradients: Int[Array, "b"]
     zero_gradient: Bool[Array, "b"]
     nan_gradient: Bool[Array, "b"]
-    parameters: Any
+    parameters: Point
 
     def warnings(self) -> list[str]:
         """What should make one doubt the result, in words; for results on the host."""
@@ -42,7 +42,7 @@ class ParameterResult(NamedTuple):
 class Found(NamedTuple):
     """The worst points so far, of each example: success before failure, then the highest loss."""
 
-    point: Any
+    point: Point
     success: Bool[Array, "b"]
     loss: Float[Array, "b"]
 
@@ -135,7 +135,7 @@ class ParameterSearch(Attack):
         return jnp.stack(shares[::-1])
 
 
-def judge(threat: TransformThreat, loss: str | Loss, predictor: Partial, problem: Problem, point: Any) -> Found:
+def judge(threat: TransformThreat, loss: str | Loss, predictor: Partial, problem: Problem, point: Point) -> Found:
     """What the network makes of points."""
     logits = predictor(jax.vmap(threat.apply)(point, problem.images))
     return Found(point, succeeded(logits, problem), attack_loss(as_loss(loss), logits, problem))

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_positive
 from robust_jax.core.random_words import random_uniform
 from robust_jax.types import Image, PRNGKey
 
-Point = Any
-"""A tree of arrays."""
+Point = PyTree[Float[Array, "..."]]
+"""Parameters of one transform."""
 Share = Float[Array, ""]
 
 
