@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -22,7 +21,7 @@ from robust_jax.attacks.survivors import can_select, put, rows_of, take
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.keys import named_key
 from robust_jax.predictors import draw
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 STAGES = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
@@ -150,7 +149,7 @@ class AutoAttack(Attack):
         check_choice("stage", name, attacks)
         return attacks[name]()
 
-    def solve(self, predictor: Partial, problem: Problem) -> AutoAttackResult:
+    def solve(self, predictor: LogitsFn, problem: Problem) -> AutoAttackResult:
         if problem.targets is not None:
             raise ValueError("Expected no targets: AutoAttack chooses its own.")
         num_classes = jax.eval_shape(draw(problem.keys, predictor, 0), problem.images).shape[1]
@@ -194,7 +193,7 @@ class Stage(Attack):
         """That of the whole."""
         return self.whole.norm
 
-    def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
+    def solve(self, predictor: LogitsFn, problem: Problem) -> AttackResult:
         num_classes = jax.eval_shape(draw(problem.keys, predictor, 0), problem.images).shape[1]
         keys = jax.vmap(named_key, (0, None))(problem.keys, self.name)
         attack = dataclasses.replace(self.whole.stage(self.name, num_classes), eps=0.0)
@@ -202,7 +201,7 @@ class Stage(Attack):
 
 
 @jax.jit
-def _clean(predictor: Partial, problem: Problem) -> AutoAttackResult:
+def _clean(predictor: LogitsFn, problem: Problem) -> AutoAttackResult:
     """Images that are misclassified as they are."""
     logits = draw(problem.keys, predictor, 0)(problem.images)
     success = succeeded(logits, problem)
@@ -213,7 +212,7 @@ def _clean(predictor: Partial, problem: Problem) -> AutoAttackResult:
 
 
 @jax.jit
-def _with_margin(predictor: Partial, problem: Problem, result: AutoAttackResult) -> AutoAttackResult:
+def _with_margin(predictor: LogitsFn, problem: Problem, result: AutoAttackResult) -> AutoAttackResult:
     logits = draw(problem.keys, predictor, 0)(result.images)
     return result._replace(loss=attack_loss(margin, logits, problem))
 

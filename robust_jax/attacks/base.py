@@ -10,7 +10,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.inputs import check_logits, in_float32, make_problem
@@ -135,7 +134,7 @@ class Attack:
         back = np.argsort(order)
         return jax.tree.map(lambda *leaves: jnp.stack([leaves[place] for place in back]), *results)
 
-    def solve(self, predictor: Partial, problem: Problem) -> AttackResult:
+    def solve(self, predictor: LogitsFn, problem: Problem) -> AttackResult:
         """The same of inputs that have been checked."""
         state = _init(self, predictor, problem)
         carry = split_beside((state, jnp.zeros(len(problem.images), jnp.int32)), problem.images)
@@ -152,7 +151,7 @@ class Attack:
         check_logits(draw(problem.keys, predictor, 0), problem)
         return predictor, problem
 
-    def _solve_survivors(self, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
+    def _solve_survivors(self, predictor: LogitsFn, problem: Problem, carry: PyTree) -> PyTree:
         """All steps, of fewer and fewer examples: those that are finished are taken out now and then."""
         whole, rows, part = carry, np.arange(len(problem.images)), problem
         for start in range(0, self.num_steps, self.check_every):
@@ -166,7 +165,7 @@ class Attack:
             carry = self._advance(steps, predictor, part, carry)
         return put(whole, rows, carry)
 
-    def _advance(self, steps: range, predictor: Partial, problem: Problem, carry: PyTree) -> PyTree:
+    def _advance(self, steps: range, predictor: LogitsFn, problem: Problem, carry: PyTree) -> PyTree:
         """These steps, of as many examples at once as the backend is fastest with."""
         parts = parts_of(predictor, problem, carry)
         if len(parts) == 1:
@@ -182,15 +181,15 @@ class Attack:
         """How often :meth:`step` is called."""
         raise NotImplementedError
 
-    def init(self, predictor: Partial, problem: Problem) -> PyTree:
+    def init(self, predictor: LogitsFn, problem: Problem) -> PyTree:
         """The state before the first step."""
         raise NotImplementedError
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: PyTree) -> PyTree:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: PyTree) -> PyTree:
         """The state after step i."""
         raise NotImplementedError
 
-    def result(self, predictor: Partial, problem: Problem, state: PyTree, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: PyTree, steps: Int[Array, "b"]) -> AttackResult:
         """What was found, and in how many steps."""
         raise NotImplementedError
 
@@ -214,11 +213,11 @@ def where_examples(condition: Bool[Array, "b"], chosen: PyTree, other: PyTree) -
 
 
 @partial(jax.jit, static_argnums=0)
-def _init(attack: Attack, predictor: Partial, problem: Problem) -> PyTree:
+def _init(attack: Attack, predictor: LogitsFn, problem: Problem) -> PyTree:
     return attack.init(draw(problem.keys, predictor, 0), problem)
 
 
-def _step(attack: Attack, i: Int[Array, ""], carry: PyTree, predictor: Partial, problem: Problem) -> PyTree:
+def _step(attack: Attack, i: Int[Array, ""], carry: PyTree, predictor: LogitsFn, problem: Problem) -> PyTree:
     state, steps = carry
     after = attack.step(i, draw(problem.keys, predictor, i + 1), problem, state), steps + 1
     finished = attack.finished(problem, state)
@@ -232,7 +231,7 @@ def _finished(attack: Attack, problem: Problem, state: PyTree) -> Bool[Array, "b
 
 @partial(jax.jit, static_argnums=0)
 def _result(
-    attack: Attack, predictor: Partial, problem: Problem, state: PyTree, steps: Int[Array, "b"]
+    attack: Attack, predictor: LogitsFn, problem: Problem, state: PyTree, steps: Int[Array, "b"]
 ) -> AttackResult:
     last = draw(problem.keys, predictor, attack.num_steps + 1)
     return attack.result(last, problem, state, steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from robust_jax.attacks.problem import Problem
 from robust_jax.core.mesh import split_beside
 from robust_jax.predictors import Randomised
-from robust_jax.types import Images, Labels, PRNGKeys
+from robust_jax.types import Images, Labels, LogitsFn, PRNGKeys
 
 
 def make_problem(
@@ -62,7 +63,7 @@ def make_problem(
     return Problem(keys, images, labels, jnp.broadcast_to(eps, (size,)), targets, label_probs)
 
 
-def check_logits(predictor: Partial, problem: Problem) -> None:
+def check_logits(predictor: LogitsFn, problem: Problem) -> None:
     """Looks at the logits of the images as they are.
 
     Raises:
@@ -103,18 +104,18 @@ def check_logits(predictor: Partial, problem: Problem) -> None:
 
 
 @jax.jit
-def _logits(predictor: Partial, images: Images) -> Float[Array, "b k"]:
+def _logits(predictor: LogitsFn, images: Images) -> Float[Array, "b k"]:
     return predictor(images)
 
 
-def in_float32(predictor: Partial | Randomised) -> Partial | Randomised:
+def in_float32(predictor: Callable[..., Array]) -> Callable[..., Array]:
     """The predictor with logits in float32 at least, so that losses, norms and gradients are too."""
     if isinstance(predictor, Randomised):
         return dataclasses.replace(predictor, fn=in_float32(predictor.fn))
     return Partial(_in_float32, predictor)
 
 
-def _in_float32(predictor: Partial, *arguments: Array) -> Float[Array, "b k"]:
+def _in_float32(predictor: Callable[..., Array], *arguments: Array) -> Float[Array, "b k"]:
     logits = predictor(*arguments)
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 

@@ -10,7 +10,7 @@ from robust_jax.data.folder import ClassFolder, ImageFolder
 from robust_jax.data.long_tailed import LongTailed, Oversampled, long_tailed_counts
 from robust_jax.data.pipeline import Feed, MultiFeed, train_feed
 from robust_jax.data.resized import Resized
-from robust_jax.data.source import Source
+from robust_jax.data.source import DataSet, Source
 from robust_jax.data.tabular import Diabetes, Tabular
 from robust_jax.data.tfds import Tfds
 from robust_jax.data.turned import Turned
@@ -21,6 +21,7 @@ __all__ = [
     "CorruptedArrays",
     "CorruptedFolders",
     "CorruptedTfds",
+    "DataSet",
     "Diabetes",
     "Digits",
     "Evaluation",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.models.layers import (
@@ -215,8 +217,8 @@ class _Block(nn.Module):
     def _changes_shape(self, x: Maps) -> bool:
         return self.stride > 1 or x.shape[-1] != self.width * EXPANSION[self.block]
 
-    def _norm(self, train: bool, name: str, **kwargs: Any) -> Any:
-        return norm(self.norm, train=train, dtype=self.dtype, name=name, **kwargs)
+    def _norm(self, train: bool, name: str, scale_init: Callable[..., Array] = ones) -> Callable[[Maps], Maps]:
+        return norm(self.norm, train=train, dtype=self.dtype, name=name, scale_init=scale_init)
 
-    def _norm_relu(self, train: bool, name: str) -> Any:
+    def _norm_relu(self, train: bool, name: str) -> Callable[[Maps], Maps]:
         return norm_relu(self.norm, train=train, dtype=self.dtype, name=name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 from jaxtyping import PyTree
 
+from robust_jax.attacks import Attack
 from robust_jax.core.checks import check_choice, check_fraction
 from robust_jax.objectives.cross_entropy import (
     classification_metrics,
@@ -38,7 +38,7 @@ class Adversarial(Objective):
         1612.01474), section 2.3 and algorithm 1.
     """
 
-    attack: Any
+    attack: Attack
     """``(keys, predictor, images, labels) -> images``, such as :class:`~robust_jax.attacks.FGSM`."""
     weight: float = 0.5
     """w: share of the adversarial images in the loss; 0 is plain cross-entropy."""

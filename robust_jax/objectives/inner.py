@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PyTree
 
-from robust_jax.attacks import PGD
+from robust_jax.attacks import PGD, Attack
 from robust_jax.attacks.losses import Loss, as_loss
 from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
@@ -48,7 +48,7 @@ def perturb(
     forward: Forward,
     params: PyTree,
     batch: Batch,
-    attack: Any,
+    attack: Attack,
     loss_fn: Callable[[Output], Float[Array, "b"]] | None = None,
     *,
     statistics: Statistics = "running",

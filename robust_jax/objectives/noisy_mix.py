@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +91,7 @@ class NoisyMix(Objective):
             noisy = self.add_noise(jax.random.fold_in(noise_key, number), mixed, scale)
             return jnp.where(chosen == number, noisy.reshape(maps.shape).astype(maps.dtype), maps)
 
-        def mix_after(layer: LayerCall, *args: Array, **kwargs: Any) -> Array:
+        def mix_after(layer: LayerCall, *args: Array, **kwargs: PyTree) -> Array:
             maps = layer.call(*args, **kwargs)
             chosen_layer = len(layer.path) == 1 and layer.path[0] in self.layers
             return mix(layer.path[0], maps) if chosen_layer else maps

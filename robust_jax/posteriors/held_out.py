@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from robust_jax.core.mesh import to_host
@@ -42,5 +41,5 @@ def check_every_class(labels: Int[np.ndarray, "n"], num_classes: int) -> None:
 
 
 @jax.jit
-def _predict(predictor: Partial, images: Images) -> Float[Array, "b k"]:
+def _predict(predictor: LogitsFn, images: Images) -> Float[Array, "b k"]:
     return predictor(images)

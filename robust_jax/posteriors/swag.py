@@ -231,8 +231,8 @@ def _step(
 ) -> tuple[PyTree, PyTree, PyTree]:
     def loss(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
         variables = {"params": params, **state}
-        settings = {"rngs": {"dropout": key}, "mutable": list(state)}
-        output, new = apply_network(model, variables, images, train=True, **settings)
+        rngs, mutable = {"dropout": key}, list(state)
+        output, new = apply_network(model, variables, images, train=True, rngs=rngs, mutable=mutable)
         return -jnp.mean(log_likelihoods("categorical", 1.0, output.prediction, labels)), dict(new)
 
     gradient, new = jax.grad(loss, has_aux=True)(params)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.types import Images, LogitsFn, Output, PRNGKey
+
+Inputs = ParamSpec("Inputs")
+Prediction = TypeVar("Prediction")
 
 
 class Predictor:
@@ -79,7 +82,7 @@ class MemberPredictor(Predictor):
 class Function(Predictor):
     """A plain callable as a predictor, a pytree without arrays; any arrays it closes over are constants."""
 
-    fn: Callable[..., Array] = dataclasses.field(metadata={"static": True})
+    fn: Callable[..., PyTree] = dataclasses.field(metadata={"static": True})
     """The callable, compared by value if it is hashable, else by identity."""
 
     def __post_init__(self):
@@ -88,16 +91,16 @@ class Function(Predictor):
         except TypeError:
             object.__setattr__(self, "fn", _ByIdentity(self.fn))
 
-    def __call__(self, *args: Any) -> Array:
+    def __call__(self, *args: PyTree) -> PyTree:
         """Call it."""
         return self.fn(*args)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ByIdentity:
-    fn: Callable[..., Array]
+    fn: Callable[..., PyTree]
 
-    def __call__(self, *args: Any) -> Array:
+    def __call__(self, *args: PyTree) -> PyTree:
         return self.fn(*args)
 
     def __eq__(self, other: object) -> bool:
@@ -107,7 +110,7 @@ class _ByIdentity:
         return id(self.fn)
 
 
-def as_predictor(predictor: LogitsFn) -> Predictor | Partial:
+def as_predictor(predictor: Callable[Inputs, Prediction]) -> Callable[Inputs, Prediction]:
     """Convert any callable to a pytree that passes through ``jit`` as an argument.
 
     A :class:`Predictor`, a ``Partial`` and any other callable pytree of arrays are returned unchanged, so that new
@@ -130,7 +133,7 @@ def as_predictor(predictor: LogitsFn) -> Predictor | Partial:
     return Function(predictor)
 
 
-def wrap_field(component: Any, name: str) -> None:
+def wrap_field(component: object, name: str) -> None:
     """Convert a field of a frozen dataclass to a predictor, from its ``__post_init__``.
 
     Only a callable that is no pytree is converted: JAX rebuilds pytrees with placeholders in place of arrays, and a

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import overload
 
 import jax
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.predictors.base import MemberPredictor, Predictor
-from robust_jax.types import Images, Output
+from robust_jax.types import Images, Model, Output, PRNGKey
 
 
-def apply_network(model: Any, variables: PyTree, images: Images, **settings: Any) -> Any:
+@overload
+def apply_network(
+    model: Model, variables: PyTree, images: Images, *, train: bool, rngs: Mapping[str, PRNGKey] = ...
+) -> Output: ...
+
+
+@overload
+def apply_network(
+    model: Model,
+    variables: PyTree,
+    images: Images,
+    *,
+    train: bool,
+    rngs: Mapping[str, PRNGKey] = ...,
+    mutable: Sequence[str],
+) -> tuple[Output, dict[str, PyTree]]: ...
+
+
+def apply_network(model: Model, variables: PyTree, images: Images, **settings: PyTree) -> PyTree:
     """Compute ``model.apply(variables, images, **settings)`` with float32 matrix products on every device.
 
     The default precision of JAX rounds the factors of float32 products to 11 bits on a GPU (TF32) and to 8 on a TPU
@@ -33,7 +52,7 @@ class Network(Predictor):
         variables: ``{"params": params, **model_state}``.
     """
 
-    model: Any = dataclasses.field(metadata={"static": True})
+    model: Model = dataclasses.field(metadata={"static": True})
     """The network, compared by value."""
     variables: PyTree
     """Parameters and state, the pytree's arrays."""

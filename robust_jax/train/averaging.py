@@ -7,13 +7,25 @@ after a step, a value being parameters and batch statistics.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import check_fraction, check_positive
+
+
+class Averaging(Protocol):
+    """Weights kept along training, a value being parameters and batch statistics."""
+
+    def init(self, value: PyTree, /) -> PyTree:
+        """Return what is kept of the first weights."""
+        ...
+
+    def __call__(self, kept: PyTree, value: PyTree, step: Int[Array, ""], /, *, steps_per_epoch: int) -> PyTree:
+        """Return what is kept after a step."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from robust_jax import config
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.core.keys import derived_seed
+from robust_jax.data import DataSet
 from robust_jax.objectives import CrossEntropy
+from robust_jax.posteriors import Posterior
+from robust_jax.train.averaging import Averaging
 from robust_jax.train.gradients import Gradient, Mean
 from robust_jax.train.initial import FromRun
-from robust_jax.train.optimisers import Sgd
-from robust_jax.train.schedules import Cosine
+from robust_jax.train.optimisers import Optimiser, Sgd
+from robust_jax.train.schedules import Cosine, Schedule
 from robust_jax.train.stage import Stage, Stream
-from robust_jax.types import Augmentation, Mixer, Objective, Task
+from robust_jax.types import Augmentation, Mixer, Module, Objective, Suite, Task
 
 MEMBER_MAPS = ("auto", "turn", "map", "vmap", "devices")
 
@@ -71,9 +74,9 @@ class Experiment:
     Equal experiments give equal numbers. ``execution`` stands apart: it takes no part in comparison.
     """
 
-    data: Any
+    data: DataSet
     """Where the images come from."""
-    model: Any
+    model: Module
     """The network."""
     initial: str | FromRun | None = None
     """Weights to start from: a file that :func:`~robust_jax.weights.load_weights` reads, or another run of the
@@ -96,11 +99,11 @@ class Experiment:
     with variances if the network has twice as many outputs."""
     gradient: Gradient = Mean()
     """Differentiation of the loss."""
-    optimiser: Any = Sgd()
+    optimiser: Optimiser = Sgd()
     """The gradient transformation."""
-    schedule: Any = Cosine()
+    schedule: Schedule = Cosine()
     """Factor of the learning rate over time."""
-    averaging: Any = None
+    averaging: Averaging | None = None
     """Average of the weights that is evaluated in place of the last ones; or snapshots, which are members."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Computation type of the network; None leaves the model's own dtype. Parameters are float32, and products of
@@ -109,7 +112,7 @@ class Experiment:
     """Passes over the training set."""
     members: int = 1
     """Networks, each with a seed of its own, whose probabilities are averaged: a deep ensemble."""
-    posterior: Any = None
+    posterior: Posterior | None = None
     """What is fitted about the weights of each network, such as a Laplace approximation, and predicts in its place.
 
     It sees the training images as they are, or those that ``data`` holds out, or both, as its ``fit_splits`` say."""
@@ -118,7 +121,7 @@ class Experiment:
     stages: tuple[Stage, ...] = ()
     """Parts of the run, each of which starts from the weights of the one before; none make one stage of the fields
     above."""
-    suites: dict[str, Any] = dataclasses.field(default_factory=dict)
+    suites: dict[str, Suite] = dataclasses.field(default_factory=dict)
     """What is measured afterwards, by name."""
     seed: int = 0
     """Of initialisation, order, augmentation and evaluation noise."""
@@ -154,7 +157,7 @@ class Experiment:
         # A dict of suites has no hash of its own; the text is canonical.
         return hash(config.to_json(dataclasses.replace(self, execution=Execution())))
 
-    def network(self) -> Any:
+    def network(self) -> Module:
         """The model at the experiment's precision."""
         return self.model if self.precision is None else self.model.clone(dtype=self.precision)
 

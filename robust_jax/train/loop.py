@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
@@ -29,7 +29,7 @@ from robust_jax.train.scalars import ScalarWriter
 from robust_jax.train.state import TrainState, Variables, init_state
 from robust_jax.train.task import fitting_task
 from robust_jax.train.validation import make_validation
-from robust_jax.types import Task
+from robust_jax.types import Model, Task
 
 CHECKPOINTS = "checkpoints"
 
@@ -42,7 +42,7 @@ class Trained:
     of the predictions; None where neither the experiment nor the data says it.
     """
 
-    model: Any
+    model: Model
     variables: PyTree
     step: int
     total_steps: int
@@ -240,7 +240,7 @@ def _train(
     return tuple(_trained(network, state, total_steps, task) for state in ended)
 
 
-def _trained(network: Any, state: TrainState, total_steps: int, task: Task | None) -> Trained:
+def _trained(network: Model, state: TrainState, total_steps: int, task: Task | None) -> Trained:
     return Trained(network, state.variables(), int(state.step), total_steps, state.snapshots(), task)
 
 

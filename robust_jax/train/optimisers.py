@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import jax
 import optax
 from jaxtyping import PyTree
 
 from robust_jax.core.checks import check_non_negative, check_positive
+
+
+class Optimiser(Protocol):
+    """Gradient transformation whose learning rate follows a schedule."""
+
+    def __call__(self, schedule: optax.Schedule, /) -> optax.GradientTransformation:
+        """Return the transformation; ``schedule`` is the factor of the learning rate by step."""
+        ...
 
 
 def is_matrix(params: PyTree) -> PyTree:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -111,7 +110,7 @@ def _together(parts: list[LogitsFn], task: Task | None) -> LogitsFn:
     return predictors.ensemble(parts)
 
 
-def fit_splits(posterior: Any) -> tuple[str, ...]:
+def fit_splits(posterior: posteriors.Posterior) -> tuple[str, ...]:
     """Which examples a posterior is fitted to: ``train``, or what it calls ``fit_splits``; its ``fit`` takes each."""
     return getattr(posterior, "fit_splits", ("train",))
 

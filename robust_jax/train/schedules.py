@@ -6,10 +6,19 @@ A schedule is a factor in [0, 1]; the optimiser multiplies it by its learning ra
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import optax
 
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
+
+
+class Schedule(Protocol):
+    """Factor of the learning rate over training."""
+
+    def __call__(self, total_steps: int, steps_per_epoch: int, /) -> optax.Schedule:
+        """Return the factor as a function of the step."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

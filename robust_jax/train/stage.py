@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from robust_jax.core.checks import check_non_negative, check_positive
+from robust_jax.data import DataSet
+from robust_jax.train.averaging import Averaging
 from robust_jax.train.gradients import Gradient
-from robust_jax.types import Augmentation, Mixer, Objective
+from robust_jax.train.optimisers import Optimiser
+from robust_jax.train.schedules import Schedule
+from robust_jax.types import Augmentation, Mixer, Module, Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Stream:
     when it ends, in a new order.
     """
 
-    data: Any
+    data: DataSet
     """Data set; its training split is read."""
     batch_size: int = 128
     """Examples per step, over all devices."""
@@ -35,9 +38,9 @@ class Stage:
 
     name: str
     """Name of the stage, which its folder carries."""
-    data: Any = None
+    data: DataSet | None = None
     """Training data."""
-    model: Any = None
+    model: Module | None = None
     """Network; parameters of other shapes than before must match ``reset``."""
     extra: dict[str, Stream] | None = None
     """Data streams beside the training set, by the name that the objective reads."""
@@ -49,11 +52,11 @@ class Stage:
     """Training loss."""
     gradient: Gradient | None = None
     """Differentiation of the loss."""
-    optimiser: Any = None
+    optimiser: Optimiser | None = None
     """Gradient transformation."""
-    schedule: Any = None
+    schedule: Schedule | None = None
     """Factor of the learning rate over the stage."""
-    averaging: Any = None
+    averaging: Averaging | None = None
     """Average of the weights, or snapshots."""
     epochs: int | None = None
     """Passes over the training set."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from robust_jax.objectives import mean_loss, smooth_labels
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.initial import frozen, frozen_batch_norm, matches
 from robust_jax.train.state import TrainState
-from robust_jax.types import Batch, Context, Images, Interceptor, Loss, Params, PRNGKey
+from robust_jax.types import Batch, Context, Images, Interceptor, Loss, Output, Params, PRNGKey
 
 Scalars = Mapping[str, Float[Array, "steps"]]
 
@@ -90,7 +89,9 @@ def make_single_step(
             trainable = matches(state.params.network, experiment.trainable, argument="trainable")
             always = (frozen_batch_norm(trainable),)
 
-        def forward(params: Params, images: Images, *, interceptors: Sequence[Interceptor] = (), **settings: Any):
+        def forward(
+            params: Params, images: Images, *, interceptors: Sequence[Interceptor] = (), **settings: PyTree
+        ) -> tuple[Output, PyTree]:
             return network_forward(params.network, images, interceptors=(*interceptors, *always), **settings)
 
         def loss_fn(params: Params, batch: Batch) -> Loss:

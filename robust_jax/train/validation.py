@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from robust_jax.core.mesh import to_host
 from robust_jax.tasks import Classification
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.state import TrainState
-from robust_jax.types import Batch, Task
+from robust_jax.types import Batch, LogitsFn, Task
 
 
 def make_validation(
@@ -61,11 +60,11 @@ def make_validation(
 
 
 @jax.jit
-def _sums(predictor: Any, batch: Batch) -> metrics.ClassifierSums:
+def _sums(predictor: LogitsFn, batch: Batch) -> metrics.ClassifierSums:
     return metrics.classifier_sums(predictor(batch.image), batch.label, batch.mask)
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure_sums(task: Task, predictor: Any, batch: Batch) -> dict[str, Float[Array, ""]]:
+def _measure_sums(task: Task, predictor: LogitsFn, batch: Batch) -> dict[str, Float[Array, ""]]:
     measures = task.measures(predictor(batch.image), batch.label)
     return {name: jnp.sum(jnp.where(batch.mask, values, 0)) for name, values in measures.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import pickletools
 from collections.abc import Callable
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 MARK = object()
 Kind = TypeVar("Kind")
@@ -34,9 +34,9 @@ class Placeholder:
 
 def build(
     file: IO[bytes],
-    stand_in: Callable[[str, tuple[Any, ...]], object],
-    persistent: Callable[[Any], object],
-) -> Any:
+    stand_in: Callable[[str, tuple[object, ...]], object],
+    persistent: Callable[[object], object],
+) -> object:
     """The value that the next pickle of ``file`` describes, of plain containers and what the two functions give.
 
     Sets are read as lists.

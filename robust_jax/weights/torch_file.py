@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -118,7 +118,7 @@ def _read_pickles(file: IO[bytes], entry: str | None) -> dict[str, np.ndarray]:
     """The format before version 1.6: magic number, version, system, checkpoint, keys; then each key's numbers."""
     types: dict[str, np.dtype] = {}
 
-    def storage(identifier: tuple[Any, ...]) -> Storage:
+    def storage(identifier: object) -> Storage:
         found = _storage(identifier)
         types[found.key] = found.dtype
         return found
@@ -126,11 +126,17 @@ def _read_pickles(file: IO[bytes], entry: str | None) -> dict[str, np.ndarray]:
     if build(file, _stand_in, storage) != MAGIC:
         raise ValueError("it is a pickle, but not one of torch.save.")
     build(file, _stand_in, storage)
-    little_endian = build(file, _stand_in, storage)["little_endian"]
+    system = build(file, _stand_in, storage)
+    if not isinstance(system, dict):
+        raise ValueError("it does not describe the system that wrote it.")
+    little_endian = system["little_endian"]
     tensors = _state_dict(build(file, _stand_in, storage), entry)
+    keys = build(file, _stand_in, storage)
+    if not isinstance(keys, list):
+        raise ValueError("it does not list its storages.")
     needed = {tensor.storage.key for tensor in tensors.values()}
     contents: dict[str, bytes] = {}
-    for key in build(file, _stand_in, storage):
+    for key in keys:
         (size,) = struct.unpack("<q" if little_endian else ">q", file.read(8))
         expected = max(size, 0) * types[key].itemsize
         content = file.read(expected)
@@ -141,21 +147,19 @@ def _read_pickles(file: IO[bytes], entry: str | None) -> dict[str, np.ndarray]:
     return _arrays(tensors, contents.__getitem__, little_endian=little_endian)
 
 
-def _stand_in(name: str, arguments: tuple[Any, ...]) -> Any:
+def _stand_in(name: str, arguments: tuple[object, ...]) -> object:
     match name:
         case "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor":
             storage, offset, shape, strides = arguments[:4]
-            if not isinstance(storage, Storage) or not all(
-                type(n) is int and n >= 0 for n in (offset, *shape, *strides)
-            ):
+            if not (isinstance(storage, Storage) and _is_count(offset) and _are_counts(shape) and _are_counts(strides)):
                 raise ValueError("a tensor lacks its storage, shape or strides.")
             return Tensor(storage, offset, tuple(shape), tuple(strides))
         case "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state":
             return arguments[0]
         case "torch.Size":
-            return tuple(arguments[0])
+            return _items(arguments[0])
         case "collections.OrderedDict":
-            return dict(*arguments)
+            return dict(_items(arguments[0])) if arguments else {}
         case "collections.defaultdict":
             return {}
     if name in PLACEHOLDERS:
@@ -163,8 +167,22 @@ def _stand_in(name: str, arguments: tuple[Any, ...]) -> Any:
     raise Refused(f"it would call {name}, which weights do not need.")
 
 
-def _storage(identifier: tuple[Any, ...]) -> Storage:
-    kind, storage_type, key, _, size, *view = identifier
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
+
+
+def _are_counts(value: object) -> TypeGuard[tuple[int, ...]]:
+    return isinstance(value, tuple | list) and all(map(_is_count, value))
+
+
+def _items(value: object) -> tuple:
+    if not isinstance(value, tuple | list):
+        raise ValueError(f"expected a list, got a {type(value).__name__}.")
+    return tuple(value)
+
+
+def _storage(identifier: object) -> Storage:
+    kind, storage_type, key, _, size, *view = _items(identifier)
     if kind != "storage" or not isinstance(storage_type, Global) or not isinstance(key, str):
         raise ValueError("an object outside the pickle is no storage.")
     if storage_type.name not in STORAGES:
@@ -177,7 +195,7 @@ def _storage(identifier: tuple[Any, ...]) -> Storage:
     return Storage(key, np.dtype(STORAGES[storage_type.name]), start, size)
 
 
-def _state_dict(checkpoint: Any, entry: str | None) -> dict[str, Tensor]:
+def _state_dict(checkpoint: object, entry: str | None) -> dict[str, Tensor]:
     """The tensors by name, of the checkpoint or of an entry, which may have entries too."""
     if not isinstance(checkpoint, dict):
         raise ValueError(f"expected a dictionary of tensors, got a {type(checkpoint).__name__}.")
@@ -199,7 +217,7 @@ def _state_dict(checkpoint: Any, entry: str | None) -> dict[str, Tensor]:
     raise ValueError(f"expected tensors by name, got the entries {', '.join(map(str, checkpoint)) or 'of nothing'}.")
 
 
-def _holds_tensors(value: Any, depth: int) -> bool:
+def _holds_tensors(value: object, depth: int) -> bool:
     return isinstance(value, dict) and any(
         isinstance(item, Tensor) or (depth > 1 and _holds_tensors(item, depth - 1)) for item in value.values()
     )

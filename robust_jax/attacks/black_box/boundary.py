@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.black_box.decision_search import decide, random_start, step_over, to_boundary
@@ -18,7 +17,7 @@ from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_positive
 from robust_jax.core.random_words import random_normal
 from robust_jax.mathematics.norms import norm_lp
-from robust_jax.types import Image, PRNGKey
+from robust_jax.types import Image, LogitsFn, PRNGKey
 
 # Of the bisection from noise: to 0.1 % of the distance.
 START_HALVINGS = 10
@@ -103,7 +102,7 @@ class BoundaryAttack(MinimumNorm):
     def num_steps(self) -> int:
         return self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> BoundaryState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> BoundaryState:
         nearest = self.start(predictor, problem)
         wrong = nearest.norm == 0
         images, started, tries = random_start(predictor, problem, wrong, self.start_tries)
@@ -116,7 +115,7 @@ class BoundaryAttack(MinimumNorm):
         queries = 1 + tries + jnp.where(started & ~wrong, START_HALVINGS, 0)
         return BoundaryState(nearest, orthogonal, source, queries, started)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: BoundaryState) -> BoundaryState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: BoundaryState) -> BoundaryState:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i)
         sizes = state.orthogonal.size, state.source.size
         on_sphere, candidates = jax.vmap(_propose)(keys, state.nearest.images, problem.images, *sizes)
@@ -134,7 +133,7 @@ class BoundaryAttack(MinimumNorm):
         return BoundaryState(nearest, orthogonal, source, state.queries + 1 + is_due, state.started)
 
     def result(
-        self, predictor: Partial, problem: Problem, state: BoundaryState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: BoundaryState, steps: Int[Array, "b"]
     ) -> AttackResult:
         nearest = step_over(predictor, problem, state.nearest, self.threat)
         checked = jnp.isfinite(nearest.norm) & (nearest.norm > 0)

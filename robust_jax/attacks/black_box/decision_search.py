@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
@@ -14,7 +13,7 @@ from robust_jax.attacks.problem import Problem, succeeded
 from robust_jax.attacks.threats import Threat
 from robust_jax.core.keys import named_key
 from robust_jax.core.random_words import random_uniform
-from robust_jax.types import Image, Images, PRNGKey
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
 # Sides of the squares of one colour in noise; of single pixels alone, networks see the same few classes.
 SCALES = 5
@@ -22,13 +21,13 @@ SCALES = 5
 OVER = 1e-4
 
 
-def decide(predictor: Partial, problem: Problem, number: int | Int[Array, ""], images: Images) -> Bool[Array, "b"]:
+def decide(predictor: LogitsFn, problem: Problem, number: int | Int[Array, ""], images: Images) -> Bool[Array, "b"]:
     """Whether images are adversarial; of a randomised classifier in the draw of that number."""
     return succeeded(redraw(predictor, jnp.int32(number))(images), problem)
 
 
 def random_start(
-    predictor: Partial, problem: Problem, wrong: Bool[Array, "b"], tries: int
+    predictor: LogitsFn, problem: Problem, wrong: Bool[Array, "b"], tries: int
 ) -> tuple[Images, Bool[Array, "b"], Int[Array, "b"]]:
     """Random images that are adversarial.
 
@@ -63,7 +62,7 @@ def random_start(
     return jax.lax.while_loop(go_on, try_another, state)[1:]
 
 
-def to_boundary(predictor: Partial, problem: Problem, images: Images, norm: str, halvings: int) -> Images:
+def to_boundary(predictor: LogitsFn, problem: Problem, images: Images, norm: str, halvings: int) -> Images:
     """From adversarial images towards those of the problem, as far as they stay adversarial, by bisection.
 
     For L2 on the line between them; for Linf the change is clipped. It takes one evaluation for each halving.
@@ -88,7 +87,7 @@ def to_boundary(predictor: Partial, problem: Problem, images: Images, norm: str,
     return jax.lax.fori_loop(0, halvings, halve, (zero, zero + 1, images))[2]
 
 
-def step_over(predictor: Partial, problem: Problem, nearest: Nearest, threat: Threat) -> Nearest:
+def step_over(predictor: LogitsFn, problem: Problem, nearest: Nearest, threat: Threat) -> Nearest:
     """The nearest images, a little further over the boundary, where that is adversarial and within eps.
 
     Right on it, another program may decide otherwise.

@@ -8,7 +8,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -18,7 +17,7 @@ from robust_jax.attacks.losses import Loss, as_loss, attack_loss
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
-from robust_jax.types import Image, Images, PRNGKey, PRNGKeys
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey, PRNGKeys
 
 NORMS = ("Linf", "L2")
 
@@ -72,12 +71,12 @@ class EstimatedGradients(Attack):
     def num_steps(self) -> int:
         return self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> Ascent:
+    def init(self, predictor: LogitsFn, problem: Problem) -> Ascent:
         success, loss = self._judge(predictor, problem, problem.images)
         none = jnp.zeros_like(success)
         return Ascent(problem.images, self._remember(problem), (problem.images, success, loss), none, none)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: Ascent) -> Ascent:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: Ascent) -> Ascent:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i)
         value, gradient = estimate_gradient(
             keys,
@@ -97,7 +96,7 @@ class EstimatedGradients(Attack):
         zero = state.zero_gradient | zero_throughout(gradient)
         return Ascent(images, memory, best, zero, state.nan_gradient | not_finite)
 
-    def result(self, predictor: Partial, problem: Problem, state: Ascent, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: Ascent, steps: Int[Array, "b"]) -> AttackResult:
         images, success, loss = state.best
         norm = jax.vmap(THREATS[self.norm].norm)(images - problem.images)
         queries = steps * (self.samples + 1) + 1
@@ -107,7 +106,7 @@ class EstimatedGradients(Attack):
     def finished(self, problem: Problem, state: Ascent) -> Bool[Array, "b"]:
         return state.best[1]
 
-    def _judge(self, predictor: Partial, problem: Problem, images: Images) -> tuple[Bool[Array, "b"], Array]:
+    def _judge(self, predictor: LogitsFn, problem: Problem, images: Images) -> tuple[Bool[Array, "b"], Array]:
         logits = predictor(images)
         return succeeded(logits, problem), attack_loss(as_loss(self.loss), logits, problem)
 

@@ -8,7 +8,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
@@ -20,7 +19,7 @@ from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.core.random_words import random_normal, random_uniform
 from robust_jax.mathematics.norms import norm_lp
-from robust_jax.types import Image, Images, PRNGKey
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
 NORMS = ("L2", "Linf")
 # Of the width of differences in the first step, in units of the image.
@@ -100,7 +99,7 @@ class HopSkipJump(MinimumNorm):
     def num_steps(self) -> int:
         return self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> HopSkipJumpState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> HopSkipJumpState:
         nearest = self.start(predictor, problem)
         wrong = nearest.norm == 0
         images, started, tries = random_start(predictor, problem, wrong, self.start_tries)
@@ -112,7 +111,7 @@ class HopSkipJump(MinimumNorm):
         return HopSkipJumpState(images, reach, started, nearest, queries)
 
     def step(
-        self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: HopSkipJumpState
+        self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: HopSkipJumpState
     ) -> HopSkipJumpState:
         size, root = state.images[0].size, jnp.sqrt(i + 1.0)
         count = jnp.minimum((self.initial_samples * root).astype(jnp.int32), self.max_samples)
@@ -129,7 +128,7 @@ class HopSkipJump(MinimumNorm):
         return HopSkipJumpState(images, reach, state.started, nearest, state.queries + count + tries + halvings)
 
     def result(
-        self, predictor: Partial, problem: Problem, state: HopSkipJumpState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: HopSkipJumpState, steps: Int[Array, "b"]
     ) -> AttackResult:
         nearest = step_over(predictor, problem, state.nearest, self.threat)
         checked = jnp.isfinite(nearest.norm) & (nearest.norm > 0)
@@ -148,7 +147,7 @@ class HopSkipJump(MinimumNorm):
     def _normal(
         self,
         i: Int[Array, ""],
-        predictor: Partial,
+        predictor: LogitsFn,
         problem: Problem,
         images: Images,
         width: Float[Array, "b"],
@@ -180,7 +179,7 @@ class HopSkipJump(MinimumNorm):
 
     def _move(
         self,
-        predictor: Partial,
+        predictor: LogitsFn,
         problem: Problem,
         images: Images,
         direction: Images,

@@ -8,7 +8,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -18,7 +17,7 @@ from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.random_words import random_normal, random_uniform
-from robust_jax.types import Image, Images, PRNGKey
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
 Genes = Float[Array, "n p g"]
 
@@ -82,7 +81,7 @@ class OnePixel(Attack):
     def num_steps(self) -> int:
         return self.generations
 
-    def init(self, predictor: Partial, problem: Problem) -> OnePixelState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> OnePixelState:
         logits = predictor(problem.images)
         clean = problem.images, succeeded(logits, problem), attack_loss(cross_entropy, logits, problem)
         shape = self.population, self.pixels, 2 + problem.images.shape[-1]
@@ -91,7 +90,7 @@ class OnePixel(Attack):
         best = where_examples(clean[1], clean, best)
         return OnePixelState(genes, losses, best, jnp.where(clean[1], 1, 1 + self.population))
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: OnePixelState) -> OnePixelState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: OnePixelState) -> OnePixelState:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i + 1)
         children = jax.vmap(self._children)(keys, state.genes)
         losses, best = self._judge(predictor, problem, children, state.best)
@@ -101,7 +100,7 @@ class OnePixel(Attack):
         return OnePixelState(genes, losses, best, state.queries + self.population)
 
     def result(
-        self, predictor: Partial, problem: Problem, state: OnePixelState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: OnePixelState, steps: Int[Array, "b"]
     ) -> AttackResult:
         images, success, loss = state.best
         norm = jax.vmap(THREATS[self.norm].norm)(images - problem.images)
@@ -111,7 +110,7 @@ class OnePixel(Attack):
     def finished(self, problem: Problem, state: OnePixelState) -> Bool[Array, "b"]:
         return state.best[1]
 
-    def _judge(self, predictor: Partial, problem: Problem, genes: Float[Array, "b n p g"], best):
+    def _judge(self, predictor: LogitsFn, problem: Problem, genes: Float[Array, "b n p g"], best):
         """Losses of all members, and the best so far: a success before a failure, and then the highest loss."""
 
         def judge(member: tuple[Int[Array, ""], Float[Array, "b p g"]]) -> tuple[Array, Array]:

@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -20,7 +19,7 @@ from robust_jax.core.checks import check_choice, check_fraction, check_non_negat
 from robust_jax.core.random_words import random_uniform
 from robust_jax.mathematics.norms import norm_lp
 from robust_jax.mathematics.projections import project_l1_box
-from robust_jax.types import Image, Images, PRNGKey
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
 NORMS = ("Linf", "L2", "L1")
 # Queries after which the share of pixels in a window halves; of 10,000.
@@ -80,14 +79,14 @@ class Square(Attack):
     def num_steps(self) -> int:
         return self.queries
 
-    def init(self, predictor: Partial, problem: Problem) -> SquareState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> SquareState:
         clean = self._judge(predictor, problem, problem.images)
         start = self._stripes if self.norm == "Linf" else self._chessboard
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, 0)
         started = self._judge(predictor, problem, jax.vmap(start)(keys, problem.images, problem.eps))
         return where_examples(clean.success, clean, started)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: SquareState) -> SquareState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: SquareState) -> SquareState:
         sides = self.sides(*problem.images.shape[1:3])
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i + 1)
         if self.norm == "Linf":
@@ -101,7 +100,7 @@ class Square(Attack):
         found = self._judge(predictor, problem, propose(keys, state.images, problem.images, problem.eps, shape))
         return where_examples(found.success | (found.loss > state.loss), found, state)
 
-    def result(self, predictor: Partial, problem: Problem, state: SquareState, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: SquareState, steps: Int[Array, "b"]) -> AttackResult:
         norm = jax.vmap(THREATS[self.norm].norm)(state.images - problem.images)
         none = jnp.zeros_like(steps)
         return AttackResult(state.images, state.success, norm, state.loss, steps + 2, none, none > 0, none > 0)
@@ -120,7 +119,7 @@ class Square(Attack):
             sides = np.maximum(sides, 3) // 2 * 2 + 1
         return np.minimum(sides, min(height, width))
 
-    def _judge(self, predictor: Partial, problem: Problem, images: Images) -> SquareState:
+    def _judge(self, predictor: LogitsFn, problem: Problem, images: Images) -> SquareState:
         logits = predictor(images)
         return SquareState(images, succeeded(logits, problem), attack_loss(margin, logits, problem))
 

@@ -10,7 +10,6 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -34,7 +33,7 @@ from robust_jax.attacks.losses import TARGETED_LOSSES, Loss, as_loss, attack_los
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 
 class APGDState(NamedTuple):
@@ -138,13 +137,13 @@ class APGD(Attack):
     def num_steps(self) -> int:
         return self.num_runs * self.steps_per_run
 
-    def init(self, predictor: Partial, problem: Problem) -> APGDState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> APGDState:
         size = len(problem.images)
         none, low = jnp.zeros(size, bool), jnp.full(size, -jnp.inf)
         ranking = jnp.argsort(-predictor(problem.images), axis=-1)
         return APGDState(self._start(problem, jnp.int32(0)), none, problem.images, low, none, none, ranking)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: APGDState) -> APGDState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: APGDState) -> APGDState:
         run_index, place = i // self.steps_per_run, i % self.steps_per_run
         ascent = state.ascent
         if self.num_runs > 1:
@@ -182,7 +181,7 @@ class APGD(Attack):
         nan = state.nan_gradient | not_finite
         return APGDState(ascent, state.success | success, images, loss, zero, nan, state.ranking)
 
-    def result(self, predictor: Partial, problem: Problem, state: APGDState, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: APGDState, steps: Int[Array, "b"]) -> AttackResult:
         norm = jax.vmap(THREATS[self.norm].norm)(state.images - problem.images)
         gradients = steps * draws_of(predictor, self.num_draws)
         return AttackResult(
@@ -219,8 +218,8 @@ class APGD(Attack):
     ) -> Float[Array, "b"]:
         return attack_loss(as_loss(self.loss), logits, problem)
 
-    def _gradient(self, predictor: Partial, problem: Problem, ranking, run_index, images: Images):
-        def total(predictor: Partial, images: Images):
+    def _gradient(self, predictor: LogitsFn, problem: Problem, ranking, run_index, images: Images):
+        def total(predictor: LogitsFn, images: Images):
             logits = predictor(images)
             losses = self._loss(logits, problem, ranking, run_index)
             return jnp.sum(losses), (losses, logits)
@@ -259,7 +258,7 @@ class APGDT(APGD):
     def num_runs(self) -> int:
         return self.num_targets * self.restarts
 
-    def init(self, predictor: Partial, problem: Problem) -> APGDState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> APGDState:
         if problem.targets is not None:
             raise ValueError("Expected no targets: APGDT chooses its own; a targeted APGD takes them.")
         state = super().init(predictor, problem)

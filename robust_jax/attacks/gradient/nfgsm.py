@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Int
 
 from robust_jax.attacks.base import Attack
@@ -17,7 +16,7 @@ from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
 from robust_jax.attacks.threats import Linf
 from robust_jax.core.checks import check_non_negative, check_positive
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 
 class NFGSMState(NamedTuple):
@@ -74,13 +73,13 @@ class NFGSM(Attack):
     def num_steps(self) -> int:
         return 1
 
-    def init(self, predictor: Partial, problem: Problem) -> NFGSMState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> NFGSMState:
         delta = jax.vmap(Linf().random)(problem.keys, problem.images, self.noise * problem.eps)
         none = jnp.zeros(len(problem.images), bool)
         return NFGSMState(problem.images + delta, none, none)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: NFGSMState) -> NFGSMState:
-        def total(predictor: Partial, images: Images):
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: NFGSMState) -> NFGSMState:
+        def total(predictor: LogitsFn, images: Images):
             logits = predictor(images)
             return jnp.sum(attack_loss(as_loss(self.loss), logits, problem)), logits
 
@@ -91,7 +90,7 @@ class NFGSM(Attack):
         zero = zero_throughout(gradient) & ~succeeded(logits, problem)
         return NFGSMState(moved, zero, not_finite)
 
-    def result(self, predictor: Partial, problem: Problem, state: NFGSMState, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: NFGSMState, steps: Int[Array, "b"]) -> AttackResult:
         logits = predictor(state.images)
         loss = attack_loss(as_loss(self.loss), logits, problem)
         norm = jax.vmap(Linf().norm)(state.images - problem.images)

@@ -139,5 +139,5 @@ class ObsAtk:
         return ObsAtkResult(found.images, norm, found.loss)
 
 
-def _error(denoiser: Partial, clean: Images, images: Images) -> Float[Array, "b"]:
+def _error(denoiser: LogitsFn, clean: Images, images: Images) -> Float[Array, "b"]:
     return jnp.mean((denoiser(images) - clean) ** 2, axis=(1, 2, 3))

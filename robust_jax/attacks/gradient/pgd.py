@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -20,7 +19,7 @@ from robust_jax.attacks.randomised import draws_of, value_and_mean_gradient
 from robust_jax.attacks.starts import Start, check_start, start_perturbations
 from robust_jax.attacks.threats import Threat, as_threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
-from robust_jax.types import Images, PRNGKeys
+from robust_jax.types import Images, LogitsFn, PRNGKeys
 
 
 class PGDState(NamedTuple):
@@ -108,12 +107,12 @@ class PGD(Attack):
         """The steps taken."""
         return ProjectedAscent(as_threat(self.norm), self.momentum, self.nesterov, self.optimiser)
 
-    def init(self, predictor: Partial, problem: Problem) -> PGDState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> PGDState:
         none = jnp.zeros(len(problem.images), bool)
         best = (problem.images, none, jnp.full(len(problem.images), -jnp.inf))
         return PGDState(self._start(problem, jnp.int32(0)), best, none, none)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: PGDState) -> PGDState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: PGDState) -> PGDState:
         length = self._step_length(problem)
         delta = self.ascent.ahead(state.point, length)
         (losses, logits), gradient = self._gradient(predictor, problem, delta)
@@ -132,7 +131,7 @@ class PGD(Attack):
         zero = zero_throughout(gradient) & ~success
         return PGDState(point, best, state.zero_gradient | zero, state.nan_gradient | not_finite)
 
-    def result(self, predictor: Partial, problem: Problem, state: PGDState, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: PGDState, steps: Int[Array, "b"]) -> AttackResult:
         images = problem.images + state.point.delta
         logits = predictor(images)
         last = (images, succeeded(logits, problem), attack_loss(as_loss(self.loss), logits, problem))
@@ -207,8 +206,8 @@ class PGD(Attack):
         length = relative * eps if self.step_size is None else jnp.full_like(eps, self.step_size)
         return length.reshape(-1, 1, 1, 1)
 
-    def _gradient(self, predictor: Partial, problem: Problem, delta: Images):
-        def total(predictor: Partial, delta: Images):
+    def _gradient(self, predictor: LogitsFn, problem: Problem, delta: Images):
+        def total(predictor: LogitsFn, delta: Images):
             logits = predictor(problem.images + delta)
             losses = attack_loss(as_loss(self.loss), logits, problem)
             return jnp.sum(losses), (losses, logits)

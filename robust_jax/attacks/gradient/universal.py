@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from robust_jax.attacks.inputs import check_logits, in_float32, make_problem
@@ -137,7 +136,7 @@ def _step(
     static: tuple[UniversalPGD, bool],
     i: Int[Array, ""],
     state: UniversalState,
-    predictor: Partial,
+    predictor: LogitsFn,
     images: Images,
     labels: Int[Array, "n"],
     key: PRNGKey,

@@ -17,7 +17,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.core.checks import check_positive
@@ -107,7 +106,7 @@ def _broadcast(delta: Delta, images: Images) -> Images:
     return jnp.broadcast_to(delta, images.shape) if delta.ndim == 4 else delta[None]
 
 
-def _success(predictor: Partial, images: Images, delta: Images, classes: Int[Array, "b"], targeted: bool):
+def _success(predictor: LogitsFn, images: Images, delta: Images, classes: Int[Array, "b"], targeted: bool):
     equal = jnp.argmax(predictor(jnp.clip(images + delta, 0, 1)), axis=-1) == classes
     return equal if targeted else ~equal
 

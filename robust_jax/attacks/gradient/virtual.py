@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from robust_jax.attacks.inputs import in_float32
@@ -81,7 +80,7 @@ def virtual_direction(
     return jax.lax.stop_gradient(eps.reshape(-1, 1, 1, 1) * direction)
 
 
-def _difference(predictor: Partial, images: Images, probs: Float[Array, "b k"], step: Images) -> Images:
+def _difference(predictor: LogitsFn, images: Images, probs: Float[Array, "b k"], step: Images) -> Images:
     """The gradient of the divergence after a step."""
 
     def divergence(step: Images) -> Float[Array, ""]:
@@ -90,7 +89,7 @@ def _difference(predictor: Partial, images: Images, probs: Float[Array, "b k"], 
     return jax.grad(divergence)(step)
 
 
-def _hessian_product(predictor: Partial, images: Images, probs: Float[Array, "b k"], direction: Images) -> Images:
+def _hessian_product(predictor: LogitsFn, images: Images, probs: Float[Array, "b k"], direction: Images) -> Images:
     tangent = jax.jvp(predictor, (images,), (direction,))[1]
     fisher = probs * (tangent - jnp.sum(probs * tangent, axis=-1, keepdims=True))
     return jax.vjp(predictor, images)[1](fisher)[0]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -16,7 +15,7 @@ from robust_jax.attacks.losses import attack_loss, margin
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import Threat
 from robust_jax.core.checks import check_non_negative
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 
 class Nearest(NamedTuple):
@@ -45,7 +44,7 @@ class MinimumNorm(Attack):
     def __post_init__(self):
         check_non_negative("eps", self.eps)
 
-    def start(self, predictor: Partial, problem: Problem) -> Nearest:
+    def start(self, predictor: LogitsFn, problem: Problem) -> Nearest:
         """What is known before the first step: whether the images are misclassified as they are."""
         done = succeeded(predictor(problem.images), problem)
         return Nearest(problem.images, jnp.where(done, 0, jnp.inf))
@@ -61,7 +60,7 @@ class MinimumNorm(Attack):
 
     def found(
         self,
-        predictor: Partial,
+        predictor: LogitsFn,
         problem: Problem,
         nearest: Nearest,
         *,

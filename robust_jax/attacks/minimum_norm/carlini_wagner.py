@@ -8,13 +8,12 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
 from jaxtyping import Array, Int
 
 from robust_jax.attacks.minimum_norm.penalty_search import Descended, PenaltySearch, margins
 from robust_jax.attacks.problem import Problem
 from robust_jax.attacks.threats import THREATS, Threat
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 # Of the way from grey to black and white, so that the inverse of tanh is finite.
 SHRINK = 0.999999
@@ -58,7 +57,7 @@ class CarliniWagnerL2(PenaltySearch):
         return tanh_descent(to_tanh(problem.images), self.learning_rate)
 
     def descend(
-        self, predictor: Partial, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: TanhDescent
+        self, predictor: LogitsFn, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: TanhDescent
     ) -> Descended:
         images = from_tanh(descent.w)
         found = margins(predictor, problem, images, self.confidence)

@@ -6,7 +6,6 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
@@ -16,7 +15,7 @@ from robust_jax.attacks.minimum_norm.penalty_search import margins
 from robust_jax.attacks.problem import AttackResult, Problem
 from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_fraction, check_non_negative, check_positive
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 
 class TighteningState(NamedTuple):
@@ -93,7 +92,7 @@ class Tightening(MinimumNorm):
     def num_steps(self) -> int:
         return self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> TighteningState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> TighteningState:
         size = len(problem.images)
         descent = tanh_descent(to_tanh(problem.images), self.learning_rate)
         constant, none = jnp.full(size, self.first_constant), jnp.zeros(size, bool)
@@ -103,7 +102,7 @@ class Tightening(MinimumNorm):
             descent, self.first_limit(problem), constant, jnp.zeros(size, jnp.int32), done, nearest, none, none
         )
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: TighteningState) -> TighteningState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: TighteningState) -> TighteningState:
         limit, constant = state.limit, state.constant
         images = self.within(problem, limit, from_tanh(state.descent.w))
         found = margins(predictor, problem, images, self.confidence)
@@ -129,7 +128,7 @@ class Tightening(MinimumNorm):
         )
 
     def result(
-        self, predictor: Partial, problem: Problem, state: TighteningState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: TighteningState, steps: Int[Array, "b"]
     ) -> AttackResult:
         return self.found(
             predictor,

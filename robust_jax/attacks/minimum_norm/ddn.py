@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.finite import finite_gradient, zero_throughout
@@ -18,7 +17,7 @@ from robust_jax.attacks.randomised import value_and_mean_gradient
 from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_fraction, check_positive
 from robust_jax.core.random_words import random_normal
-from robust_jax.types import Image, Images, PRNGKey
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
 # Where the length of steps, 1 at first, ends.
 LAST_STEP = 0.01
@@ -84,13 +83,13 @@ class DDN(MinimumNorm):
     def num_steps(self) -> int:
         return self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> DDNState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> DDNState:
         size = len(problem.images)
         radius, none = jnp.full(size, self.first_radius), jnp.zeros(size, bool)
         return DDNState(problem.images, radius, self.start(predictor, problem), none, none)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: DDNState) -> DDNState:
-        def total(predictor: Partial, images: Images):
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: DDNState) -> DDNState:
+        def total(predictor: LogitsFn, images: Images):
             logits = predictor(images)
             return jnp.sum(attack_loss(cross_entropy, logits, problem)), logits
 
@@ -107,7 +106,7 @@ class DDN(MinimumNorm):
         zero = zero_throughout(gradient) & ~jnp.isfinite(nearest.norm)
         return DDNState(images, radius, nearest, state.zero_gradient | zero, state.nan_gradient | not_finite)
 
-    def result(self, predictor: Partial, problem: Problem, state: DDNState, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: DDNState, steps: Int[Array, "b"]) -> AttackResult:
         success = succeeded(predictor(state.images), problem)
         nearest = self.nearer(problem, state.nearest, state.images, success)
         return self.found(

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.finite import finite_gradient, zero_throughout
@@ -16,7 +15,7 @@ from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
 from robust_jax.mathematics.norms import norm_lp
-from robust_jax.types import Image, Images
+from robust_jax.types import Image, Images, LogitsFn
 
 # The norm in which the gradient is measured.
 DUAL = {"L2": 2, "Linf": 1}
@@ -88,13 +87,13 @@ class DeepFool(MinimumNorm):
         # Most examples take two or three steps.
         return 2
 
-    def init(self, predictor: Partial, problem: Problem) -> DeepFoolState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> DeepFoolState:
         ranking = jnp.argsort(-predictor(problem.images), axis=-1)
         none = jnp.zeros(len(ranking), bool)
         nearest = self.start(predictor, problem)
         return DeepFoolState(problem.images, jnp.zeros_like(problem.images), nearest, ranking, none, none)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: DeepFoolState) -> DeepFoolState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: DeepFoolState) -> DeepFoolState:
         distance, normal, not_finite = self._boundary(predictor, problem, state)
         total = state.total + jax.vmap(self._towards)(distance, normal)
         images = jnp.clip(problem.images + (1 + self.overshoot) * total, 0, 1)
@@ -104,7 +103,7 @@ class DeepFool(MinimumNorm):
         return DeepFoolState(images, total, nearest, state.ranking, zero, nan)
 
     def result(
-        self, predictor: Partial, problem: Problem, state: DeepFoolState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: DeepFoolState, steps: Int[Array, "b"]
     ) -> AttackResult:
         each = 1 if problem.targets is not None else min(self.num_candidates, state.ranking.shape[1]) - 1
         return self.found(
@@ -121,7 +120,7 @@ class DeepFool(MinimumNorm):
         return jnp.isfinite(state.nearest.norm)
 
     def _boundary(
-        self, predictor: Partial, problem: Problem, state: DeepFoolState
+        self, predictor: LogitsFn, problem: Problem, state: DeepFoolState
     ) -> tuple[Float[Array, "b"], Images, Bool[Array, "b"]]:
         """Distances to the nearest boundary, the gradients of the difference of logits there, and whether any gradient
         was not finite."""

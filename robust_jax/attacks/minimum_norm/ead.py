@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
@@ -17,7 +16,7 @@ from robust_jax.attacks.minimum_norm.penalty_search import Descended, PenaltySea
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_choice, check_non_negative
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 
 class FistaDescent(NamedTuple):
@@ -73,7 +72,7 @@ class EAD(PenaltySearch):
         return FistaDescent(problem.images, problem.images)
 
     def descend(
-        self, predictor: Partial, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: FistaDescent
+        self, predictor: LogitsFn, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: FistaDescent
     ) -> Descended:
         image, k = problem.images, iteration.astype(jnp.float32).reshape(-1, 1, 1, 1)
         at_y = margins(predictor, problem, descent.y, self.confidence)
@@ -97,7 +96,7 @@ class EAD(PenaltySearch):
         return where_examples(counts & (distance < nearest.norm), Nearest(images, distance), nearest)
 
     def result(
-        self, predictor: Partial, problem: Problem, state: PenaltySearchState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: PenaltySearchState, steps: Int[Array, "b"]
     ) -> AttackResult:
         nearest = state.nearest
         norm = jax.vmap(self.threat.norm)(nearest.images - problem.images)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
@@ -20,7 +19,7 @@ from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from robust_jax.core.random_words import random_normal, random_uniform
 from robust_jax.mathematics.norms import norm_lp
-from robust_jax.types import Image, Images, PRNGKey
+from robust_jax.types import Image, Images, LogitsFn, PRNGKey
 
 # Of random starts where there is no radius, as in the published code.
 RADII = {"Linf": 0.3, "L2": 1.0, "L1": 5.0}
@@ -94,12 +93,12 @@ class FAB(MinimumNorm):
     def num_steps(self) -> int:
         return self.num_runs * self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> FABState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> FABState:
         ranking = jnp.argsort(-predictor(problem.images), axis=-1)
         nearest, none = self.start(predictor, problem), jnp.zeros(len(ranking), bool)
         return FABState(problem.images, nearest, ranking, none, none)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: FABState) -> FABState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: FABState) -> FABState:
         run_index, i = i // self.steps, i % self.steps
         images = state.images
         if self.num_runs > 1:
@@ -113,7 +112,7 @@ class FAB(MinimumNorm):
         zero = state.zero_gradient | (zero_throughout(normals) & ~success)
         return FABState(images, nearest, state.ranking, zero, state.nan_gradient | not_finite)
 
-    def result(self, predictor: Partial, problem: Problem, state: FABState, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: FABState, steps: Int[Array, "b"]) -> AttackResult:
         return self.found(
             predictor,
             problem,
@@ -141,7 +140,7 @@ class FAB(MinimumNorm):
         return jnp.where(run_index % self.restarts == 0, problem.images, random)
 
     def _boundary(
-        self, predictor: Partial, problem: Problem, state: FABState, run_index: Int[Array, ""], images: Images
+        self, predictor: LogitsFn, problem: Problem, state: FABState, run_index: Int[Array, ""], images: Images
     ) -> tuple[Float[Array, "b"], Images, Bool[Array, "b"]]:
         """Differences of logits to the class whose boundary is nearest by linearisation, their gradients, and whether
         any gradient was not finite."""
@@ -202,7 +201,7 @@ class FABT(FAB):
     def num_runs(self) -> int:
         return self.num_targets * self.restarts
 
-    def init(self, predictor: Partial, problem: Problem) -> FABState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> FABState:
         if problem.targets is not None:
             raise ValueError("Expected no targets: FABT chooses its own; a targeted FAB takes them.")
         state = super().init(predictor, problem)
@@ -212,7 +211,7 @@ class FABT(FAB):
         return state
 
     def _boundary(
-        self, predictor: Partial, problem: Problem, state: FABState, run_index: Int[Array, ""], images: Images
+        self, predictor: LogitsFn, problem: Problem, state: FABState, run_index: Int[Array, ""], images: Images
     ) -> tuple[Float[Array, "b"], Images, Bool[Array, "b"]]:
         target = state.ranking[:, 1 + run_index // self.restarts]
         # Of an example that was misclassified to begin with, the label may be one of them.

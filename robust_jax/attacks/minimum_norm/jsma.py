@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.finite import finite_gradient, zero_throughout
@@ -15,7 +14,7 @@ from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.threats import THREATS, Threat
 from robust_jax.core.checks import check_fraction, check_positive
-from robust_jax.types import Image, Images
+from robust_jax.types import Image, Images, LogitsFn
 
 # Entries of which all pairs are looked at.
 CANDIDATES = 256
@@ -85,7 +84,7 @@ class JSMA(MinimumNorm):
     def num_steps(self) -> int:
         return self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> JSMAState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> JSMAState:
         logits = predictor(problem.images)
         none = jnp.zeros(len(logits), bool)
         targets = problem.targets
@@ -95,7 +94,7 @@ class JSMA(MinimumNorm):
         nearest = self.start(predictor, problem)
         return JSMAState(problem.images, jnp.zeros_like(targets), none, targets, nearest, none, none)
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: JSMAState) -> JSMAState:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: JSMAState) -> JSMAState:
         logits, pull = jax.vjp(predictor, state.images)
         success = succeeded(logits, problem)
         nearest = self.nearer(problem, state.nearest, state.images, success)
@@ -107,7 +106,7 @@ class JSMA(MinimumNorm):
         nan = state.nan_gradient | not_finite
         return JSMAState(images, state.taken + 1, stuck & ~success, state.targets, nearest, zero, nan)
 
-    def result(self, predictor: Partial, problem: Problem, state: JSMAState, steps: Int[Array, "b"]) -> AttackResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: JSMAState, steps: Int[Array, "b"]) -> AttackResult:
         success = succeeded(predictor(state.images), problem)
         nearest = self.nearer(problem, state.nearest, state.images, success)
         return self.found(

@@ -11,7 +11,6 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from robust_jax.attacks.base import where_examples
@@ -21,7 +20,7 @@ from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.randomised import value_and_mean_gradient
 from robust_jax.core.checks import check_non_negative, check_positive
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 # A descent goes on while a tenth of the steps lowers its loss to this share.
 PROGRESS = 0.9999
@@ -91,7 +90,7 @@ class PenaltySearch(MinimumNorm):
         raise NotImplementedError
 
     def descend(
-        self, predictor: Partial, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: PyTree
+        self, predictor: LogitsFn, problem: Problem, constant: Array, iteration: Int[Array, "b"], descent: PyTree
     ) -> Descended:
         """A step of the descents."""
         raise NotImplementedError
@@ -100,7 +99,7 @@ class PenaltySearch(MinimumNorm):
     def num_steps(self) -> int:
         return self.searches * self.steps
 
-    def init(self, predictor: Partial, problem: Problem) -> PenaltySearchState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> PenaltySearchState:
         size = len(problem.images)
         zero, none, infinite = jnp.zeros(size, jnp.int32), jnp.zeros(size, bool), jnp.full(size, jnp.inf)
         constant = jnp.full(size, self.first_constant)
@@ -111,7 +110,7 @@ class PenaltySearch(MinimumNorm):
         )
 
     def step(
-        self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: PenaltySearchState
+        self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: PenaltySearchState
     ) -> PenaltySearchState:
         # The number i of the step is of no concern: every example counts its own.
         after = self.descend(predictor, problem, state.constant, state.iteration, state.descent)
@@ -139,7 +138,7 @@ class PenaltySearch(MinimumNorm):
         )
 
     def result(
-        self, predictor: Partial, problem: Problem, state: PenaltySearchState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: PenaltySearchState, steps: Int[Array, "b"]
     ) -> AttackResult:
         return self.found(
             predictor,
@@ -170,10 +169,10 @@ class Margins(NamedTuple):
     nan_gradient: Bool[Array, "b"]
 
 
-def margins(predictor: Partial, problem: Problem, images: Images, confidence: float) -> Margins:
+def margins(predictor: LogitsFn, problem: Problem, images: Images, confidence: float) -> Margins:
     """Of images that may lie outside the box."""
 
-    def total(predictor: Partial, images: Images):
+    def total(predictor: LogitsFn, images: Images):
         logits = predictor(images)
         values = attack_loss(margin, logits, problem)
         return jnp.sum(values), (values, succeeded(logits, problem))

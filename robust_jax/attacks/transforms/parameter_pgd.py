@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -19,6 +18,7 @@ from robust_jax.attacks.transforms.parameter_search import Found, ParameterResul
 from robust_jax.attacks.transforms.spatial import Spatial
 from robust_jax.attacks.transforms.threats_parameters import Point, TransformThreat
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.types import LogitsFn
 
 
 class ParameterPGDState(NamedTuple):
@@ -95,7 +95,7 @@ class ParameterPGD(Attack):
         # One more in each restart, which looks at its last point.
         return self.restarts * (self.steps + 1)
 
-    def init(self, predictor: Partial, problem: Problem) -> ParameterPGDState:
+    def init(self, predictor: LogitsFn, problem: Problem) -> ParameterPGDState:
         neutral = jax.vmap(self.threat.neutral)(problem.images)
         none = jnp.zeros(len(problem.images), bool)
         best = Found(neutral, none, jnp.full(len(problem.images), -jnp.inf))
@@ -104,7 +104,7 @@ class ParameterPGD(Attack):
         return ParameterPGDState(neutral, best, none, none)
 
     def step(
-        self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: ParameterPGDState
+        self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: ParameterPGDState
     ) -> ParameterPGDState:
         restart, place = i // (self.steps + 1), i % (self.steps + 1)
         point = jax.lax.cond(place == 0, lambda: self._start(problem, restart), lambda: state.point)
@@ -120,7 +120,7 @@ class ParameterPGD(Attack):
         return ParameterPGDState(moved, best, state.zero_gradient | zero, state.nan_gradient | not_finite)
 
     def result(
-        self, predictor: Partial, problem: Problem, state: ParameterPGDState, steps: Int[Array, "b"]
+        self, predictor: LogitsFn, problem: Problem, state: ParameterPGDState, steps: Int[Array, "b"]
     ) -> ParameterResult:
         gradients = steps * draws_of(predictor, self.num_draws)
         queries = gradients + (self.keep == "best")
@@ -147,8 +147,8 @@ class ParameterPGD(Attack):
         """What is ascended."""
         return attack_loss(as_loss(self.loss), logits, problem)
 
-    def _gradient(self, predictor: Partial, problem: Problem, point: Point):
-        def total(predictor: Partial, point: Point):
+    def _gradient(self, predictor: LogitsFn, problem: Problem, point: Point):
+        def total(predictor: LogitsFn, point: Point):
             logits = predictor(jax.vmap(self.threat.apply)(point, problem.images))
             return jnp.sum(self._loss(logits, problem)), logits
 

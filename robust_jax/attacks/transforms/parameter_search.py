@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import Attack, where_examples
@@ -17,7 +16,7 @@ from robust_jax.attacks.problem import AttackResult, Problem, succeeded
 from robust_jax.attacks.transforms.spatial import Spatial
 from robust_jax.attacks.transforms.threats_parameters import ParameterBox, Point, TransformThreat
 from robust_jax.core.checks import check_non_negative, check_positive
-from robust_jax.types import Images
+from robust_jax.types import Images, LogitsFn
 
 
 class ParameterResult(NamedTuple):
@@ -97,10 +96,10 @@ class ParameterSearch(Attack):
     def num_steps(self) -> int:
         return self.draws if self.grid is None else math.prod(self.grid)
 
-    def init(self, predictor: Partial, problem: Problem) -> Found:
+    def init(self, predictor: LogitsFn, problem: Problem) -> Found:
         return judge(self.threat, self.loss, predictor, problem, jax.vmap(self.threat.neutral)(problem.images))
 
-    def step(self, i: Int[Array, ""], predictor: Partial, problem: Problem, state: Found) -> Found:
+    def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: Found) -> Found:
         if self.grid is None:
             keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i)
             point = jax.vmap(self.threat.random)(keys, problem.images, problem.eps)
@@ -108,7 +107,7 @@ class ParameterSearch(Attack):
             point = jax.vmap(self.threat.at, (None, 0))(self._shares(i), problem.eps)
         return better(judge(self.threat, self.loss, predictor, problem, point), state)
 
-    def result(self, predictor: Partial, problem: Problem, state: Found, steps: Int[Array, "b"]) -> ParameterResult:
+    def result(self, predictor: LogitsFn, problem: Problem, state: Found, steps: Int[Array, "b"]) -> ParameterResult:
         none, never = jnp.zeros_like(steps), jnp.zeros_like(state.success)
         return result_of(
             self.threat,
@@ -135,7 +134,7 @@ class ParameterSearch(Attack):
         return jnp.stack(shares[::-1])
 
 
-def judge(threat: TransformThreat, loss: str | Loss, predictor: Partial, problem: Problem, point: Point) -> Found:
+def judge(threat: TransformThreat, loss: str | Loss, predictor: LogitsFn, problem: Problem, point: Point) -> Found:
     """What the network makes of points."""
     logits = predictor(jax.vmap(threat.apply)(point, problem.images))
     return Found(point, succeeded(logits, problem), attack_loss(as_loss(loss), logits, problem))
