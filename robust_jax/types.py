@@ -246,13 +246,25 @@ class Row:
 class Evaluation(Protocol):
     """One split prepared for evaluation: every example once, in masked batches on the device."""
 
-    name: str
-    class_names: tuple[str, ...]
-    num_classes: int
-    num_examples: int
-    image_shape: tuple[int, int, int]
-    target_scale: tuple[float, ...]
-    """Unit of each standardised real target in the data's units; () where labels are classes."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def num_examples(self) -> int: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def target_scale(self) -> tuple[float, ...]:
+        """Unit of each standardised real target in the data's units; () where labels are classes."""
+        ...
 
     def batches(self) -> Iterator[Batch]: ...
 

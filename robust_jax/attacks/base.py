@@ -225,7 +225,7 @@ def _step(attack: Attack, i: Int[Array, ""], carry: PyTree, predictor: LogitsFn,
 
 
 @partial(jax.jit, static_argnums=0)
-def _finished(attack: Attack, problem: Problem, state: PyTree) -> Bool[Array, "b"]:
+def _finished(attack: Attack, problem: Problem, state: PyTree) -> Bool[Array, "b"] | None:
     return attack.finished(problem, state)
 
 

@@ -88,7 +88,7 @@ class ProjectedAscent:
             change = length * jax.vmap(self.threat.steepest)(gradient)
         else:
             change, optimiser = jax.vmap(self.optimiser.update)(-gradient, optimiser, point.delta)
-        delta = jax.vmap(self.threat.project)(point.delta + change, images, eps)
+        delta = jax.vmap(self.threat.project)(optax.tree.add(point.delta, change), images, eps)
         return Point(delta, momentum, optimiser)
 
 
@@ -181,7 +181,8 @@ def maximise(
     carry = (ascent.begin(delta), best, none, none, state)
     operands = (function, images, eps, length.reshape(-1, 1, 1, 1))
     point, best, zero, nan, state = iterate(_step, ascent, range(steps), carry, *operands)
-    return Maximum(*_final(function, images + point.delta, best, state), zero, nan, jax.lax.stop_gradient(state))
+    images, loss, aux = _final(function, images + point.delta, best, state)
+    return Maximum(images, loss, aux, zero, nan, jax.lax.stop_gradient(state))
 
 
 def _step(

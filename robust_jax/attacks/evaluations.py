@@ -41,7 +41,7 @@ def sum_over(fn: Callable[[Int[Array, ""]], PyTree], count: int | Int[Array, ""]
     return jax.lax.fori_loop(0, -(-count // at_once), add, zeros)
 
 
-def redraw(predictor: LogitsFn, number: Int[Array, ""]) -> LogitsFn:
+def redraw(predictor: LogitsFn, number: int | Int[Array, ""]) -> LogitsFn:
     """Another draw of a randomised classifier, by its number; any other predictor stays what it is.
 
     Whoever reads nothing but outputs cannot have the same draw twice.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
@@ -132,13 +133,13 @@ def _check_probabilities(labels: Array, size: int) -> None:
         raise ValueError(f"Expected classes [{size}] or soft labels [{size}, k], got shape {labels.shape}.")
     if not _known(labels):
         return
-    labels = np.asarray(labels, np.float64)
-    wrong = np.flatnonzero(~((labels >= 0).all(axis=1) & (np.abs(labels.sum(axis=1) - 1) < 1e-3)))
+    probs = np.asarray(labels, np.float64)
+    wrong = np.flatnonzero(~((probs >= 0).all(axis=1) & (np.abs(probs.sum(axis=1) - 1) < 1e-3)))
     if wrong.size:
-        raise ValueError(f"Expected soft labels >= 0 that sum to 1, got {labels[wrong[0]]} for example {wrong[0]}.")
+        raise ValueError(f"Expected soft labels >= 0 that sum to 1, got {probs[wrong[0]]} for example {wrong[0]}.")
 
 
 def _known(*trees) -> bool:
     """Whether there are values to look at: not within ``jit``, nor of arrays that other hosts hold parts of."""
     leaves = [leaf for leaf in jax.tree.leaves(trees) if isinstance(leaf, jax.Array)]
-    return all(not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable for leaf in leaves)
+    return all(not isinstance(leaf, Tracer) and leaf.is_fully_addressable for leaf in leaves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PyTree
 
 from robust_jax.core.platform import on_cpu
@@ -17,7 +18,7 @@ come 410 a second from a batch of 100, 540 from batches of 25)."""
 def can_select(*trees: PyTree) -> bool:
     """Whether examples can be taken out: not within ``jit``, nor of arrays that other hosts hold parts of."""
     leaves = [leaf for leaf in jax.tree.leaves(trees) if isinstance(leaf, jax.Array)]
-    return all(not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable for leaf in leaves)
+    return all(not isinstance(leaf, Tracer) and leaf.is_fully_addressable for leaf in leaves)
 
 
 def rows_of(active: Bool[np.ndarray, "b"]) -> Int[np.ndarray, "s"]:

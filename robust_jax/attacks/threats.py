@@ -27,15 +27,26 @@ class Threat(Protocol):
 
     def random(self, key: PRNGKey, image: Image, eps: Radius) -> Image:
         """A random perturbation in the set, for the start of an attack."""
+        ...
 
     def project(self, delta: Image, image: Image, eps: Radius) -> Image:
         """The nearest perturbation in the set."""
+        ...
 
     def steepest(self, gradient: Image) -> Image:
         """The step of norm 1 along which a linear loss grows most."""
+        ...
 
     def norm(self, delta: Image) -> Float[Array, ""]:
         """The size of a perturbation; in the set it is at most eps."""
+        ...
+
+
+class LpThreat(Threat, Protocol):
+    """The perturbations of bounded Lp norm."""
+
+    order: ClassVar[float]
+    """p."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +174,7 @@ class L0:
         return jnp.sum(jnp.any(delta != 0, axis=-1)).astype(jnp.float32)
 
 
-THREATS: dict[str, Threat] = {"Linf": Linf(), "L2": L2(), "L1": L1(), "L0": L0()}
+THREATS: dict[str, LpThreat] = {"Linf": Linf(), "L2": L2(), "L1": L1(), "L0": L0()}
 """By the name of the norm."""
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
 from robust_jax.core.mesh import split_over_devices
@@ -48,7 +49,7 @@ def iterate(step: Callable[..., PyTree], static: Hashable, steps: range, carry: 
         carry: what goes from step to step.
         operands: what all steps read.
     """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((carry, operands)))
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((carry, operands)))
     if not on_cpu(carry, operands) or (traced and len(steps) > MAX_UNROLLED):
         return _loop(step, static, len(steps), jnp.int32(steps.start), carry, operands)
     for i in steps:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import flax.errors
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 from robust_jax.core.platform import on_cpu
@@ -35,7 +36,7 @@ def init(model: Module, key: PRNGKey, image_shape: tuple[int, int, int]) -> tupl
     Raises:
         ValueError: if the network cannot take images of this shape.
     """
-    quickly = on_cpu(key) and not isinstance(key, jax.core.Tracer)
+    quickly = on_cpu(key) and not isinstance(key, Tracer)
     return (_init_compiled_quickly if quickly else _init)(model, key, image_shape)
 
 

@@ -55,9 +55,9 @@ def convolve(
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, *settings, dimension_numbers, feature_group_count, precision=precision
         )
-    padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
-    dilations = (None if dilation is None else tuple(dilation) for dilation in settings)
-    return _convolve(_Window(tuple(window_strides), padding, *dilations, precision), lhs, rhs)
+    pads = padding if isinstance(padding, str) else tuple((before, after) for before, after in padding)
+    of_images, of_kernel = (None if dilation is None else tuple(dilation) for dilation in settings)
+    return _convolve(_Window(tuple(window_strides), pads, of_images, of_kernel, precision), lhs, rhs)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

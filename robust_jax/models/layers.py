@@ -93,7 +93,8 @@ def conv(
     That is torch's padding. TensorFlow's ``"SAME"`` pads even sizes at stride 2 at the end only, as ``padding="end"``
     does here; published weights expect one or the other.
     """
-    pad = (0, kernel - stride) if padding == "end" and stride > 1 else ((kernel - 1) // 2,) * 2
+    side = (kernel - 1) // 2
+    pad = (0, kernel - stride) if padding == "end" and stride > 1 else (side, side)
     return nn.Conv(
         features,
         (kernel, kernel),

@@ -68,7 +68,7 @@ class ODENet(nn.Module):
     """Subtracted from the image, per channel or one for all."""
     std: tuple[float, ...] = (0.25,)
     """Divides the image, per channel or one for all."""
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     """Computation type of the convolutions, float32 or bfloat16; parameters, state and logits are float32."""
 
     @nn.compact
@@ -124,7 +124,7 @@ class Dynamics(nn.Module):
     """f(t, y): norm, ReLU, convolution, twice, and a last norm; the time is appended as a channel."""
 
     width: int
-    dtype: str
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, t: Float[Array, ""], y: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:

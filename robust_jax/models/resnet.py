@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -180,7 +180,7 @@ class _Block(nn.Module):
         projects = self.shortcut == "projection" and self._changes_shape(x)
         return self._preact_branch(active, layers, train) + self._shortcut(active if projects else x, train)
 
-    def _v1_branch(self, x: Maps, layers: list[tuple[int, int, int]], train: bool) -> Maps:
+    def _v1_branch(self, x: Maps, layers: Sequence[tuple[int, int, int]], train: bool) -> Maps:
         for i, (kernel, stride, width) in enumerate(layers, 1):
             last = i == len(layers)
             x = self._dropped(x, train) if last else x
@@ -191,7 +191,7 @@ class _Block(nn.Module):
                 x = self._norm_relu(train, f"norm{i}")(x)
         return x
 
-    def _preact_branch(self, x: Maps, layers: list[tuple[int, int, int]], train: bool) -> Maps:
+    def _preact_branch(self, x: Maps, layers: Sequence[tuple[int, int, int]], train: bool) -> Maps:
         for i, (kernel, stride, width) in enumerate(layers, 1):
             kernel_init = zeros if self.zero_init and i == len(layers) else he_normal
             if i > 1:

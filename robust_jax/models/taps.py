@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -135,7 +135,7 @@ def _is_linear(module: nn.Module, inputs: Array) -> bool:
     if isinstance(module, nn.DenseGeneral):
         axes = _axes(module.axis)
         return not _axes(module.batch_dims) and axes == tuple(range(-len(axes), 0))
-    if not isinstance(module, nn.Conv) or inputs.ndim != 4 or len(module.kernel_size) != 2:
+    if not isinstance(module, nn.Conv) or inputs.ndim != 4 or len(_axes(module.kernel_size)) != 2:
         return False
     plain = module.feature_group_count == 1 and set(_pair(module.input_dilation)) == {1} and module.mask is None
     return plain and module.padding not in ("CIRCULAR", "REFLECT", "CAUSAL")
@@ -143,23 +143,23 @@ def _is_linear(module: nn.Module, inputs: Array) -> bool:
 
 def _linear_layer(module: nn.Module, inputs: Array, outputs: Array) -> LinearLayer:
     kernel = module.variables["params"]["kernel"]
-    window = _window(module, inputs.shape[1:3]) if isinstance(module, nn.Conv) else None
+    window = _window(module, (inputs.shape[1], inputs.shape[2])) if isinstance(module, nn.Conv) else None
     num_outputs = int(np.prod(module.features))
     num_reads = kernel.size // num_outputs
     return LinearLayer(module.path, num_reads, outputs.shape[1:], num_outputs, window)
 
 
 def _window(module: nn.Conv, size: tuple[int, int]) -> Window:
-    strides, dilation = _pair(module.strides), _pair(module.kernel_dilation)
+    kernel, strides, dilation = map(_pair, (module.kernel_size, module.strides, module.kernel_dilation))
     padding = module.padding
     if isinstance(padding, str):
-        spread = tuple((k - 1) * d + 1 for k, d in zip(module.kernel_size, dilation, strict=True))
-        padding = lax.padtype_to_pads(size, spread, strides, padding)
-    elif isinstance(padding, int):
-        padding = ((padding, padding),) * 2
+        spread = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+        pads = lax.padtype_to_pads(size, spread, strides, padding)
     else:
-        padding = tuple((pad, pad) if isinstance(pad, int) else tuple(pad) for pad in padding)
-    return Window(tuple(module.kernel_size), strides, tuple(map(tuple, padding)), dilation)
+        sides = (padding, padding) if isinstance(padding, int) else padding
+        pads = [(side, side) if isinstance(side, int) else side for side in sides]
+    vertical, horizontal = ((before, after) for before, after in pads)
+    return Window(kernel, strides, (vertical, horizontal), dilation)
 
 
 def _patches(images: Float[Array, "b h w c"], window: Window) -> Float[Array, "b y x rows columns c"]:
@@ -179,11 +179,14 @@ def _patches(images: Float[Array, "b h w c"], window: Window) -> Float[Array, "b
     return jnp.stack([jnp.stack(row, axis=3) for row in rows], axis=3)
 
 
-def _pair(value: int | tuple[int, ...] | None) -> tuple[int, int]:
+def _pair(value: int | Sequence[int] | None) -> tuple[int, int]:
     if value is None:
         return 1, 1
-    return (value, value) if isinstance(value, int) else tuple(value) * (2 // len(value))
+    if isinstance(value, int):
+        return value, value
+    first, last = tuple(value) * (2 // len(value))
+    return first, last
 
 
-def _axes(value: int | tuple[int, ...]) -> tuple[int, ...]:
+def _axes(value: int | Sequence[int]) -> tuple[int, ...]:
     return (value,) if isinstance(value, int) else tuple(value)

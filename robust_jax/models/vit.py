@@ -62,7 +62,7 @@ class ViT(nn.Module):
     """Subtracted from the image, per channel or one for all."""
     std: tuple[float, ...] = (0.25,)
     """Divides the image, per channel or one for all."""
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     """Computation type, float32 or bfloat16; parameters and logits are float32."""
 
     @nn.compact
@@ -114,7 +114,7 @@ class TransformerBlock(nn.Module):
     heads: int
     dropout: float
     skip: float
-    dtype: str
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b n d"]:

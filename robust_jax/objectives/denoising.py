@@ -45,7 +45,8 @@ class Denoising(Objective):
 
     @property
     def _range(self) -> tuple[float, float]:
-        return tuple(self.sigma) if isinstance(self.sigma, tuple | list) else (self.sigma, self.sigma)
+        low, high = self.sigma if isinstance(self.sigma, tuple | list) else (self.sigma, self.sigma)
+        return low, high
 
     def __call__(
         self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,10 @@ class Perturbed(NamedTuple):
     model_state: PyTree | None
     zero_gradient: Bool[Array, "b"] | None = None
     nan_gradient: Bool[Array, "b"] | None = None
+
+
+class _Radius(TypedDict, total=False):
+    eps: float | Float[Array, ""]
 
 
 def perturb(
@@ -80,7 +84,7 @@ def perturb(
     """
     check_choice("statistics", statistics, STATISTICS)
     keys = example_keys(key, batch.id)
-    settings = {} if isinstance(scale, float) and scale == 1 else {"eps": scale * attack.eps}
+    settings: _Radius = {} if isinstance(scale, float) and scale == 1 else {"eps": scale * attack.eps}
     params = jax.lax.stop_gradient(params)
     moving = statistics == "batch_moving"
     if loss_fn is None and not moving:

@@ -110,7 +110,8 @@ class Trades(Objective):
         metrics["cross_entropy"] = masked_mean(loss, batch.mask)
         metrics["divergence"] = masked_mean(divergence, batch.mask)
         metrics["adversarial_accuracy"] = masked_mean(robust, batch.mask)
-        metrics["zero_gradient"] = masked_mean(perturbed.zero_gradient, batch.mask)
+        if perturbed.zero_gradient is not None:
+            metrics["zero_gradient"] = masked_mean(perturbed.zero_gradient, batch.mask)
         return plain_loss(loss + self.beta * divergence, model_state, state, metrics)
 
 

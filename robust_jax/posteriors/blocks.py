@@ -57,11 +57,13 @@ class Block(NamedTuple):
 
     def reads(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b positions i"]:
         """What a layer multiplies with its matrix at every position, a one for its bias included."""
-        parts = []
-        found = self.layer.reads(inputs.astype(jnp.float32))
-        if self.paths[0] == (*self.layer.path, "kernel"):
+        layer, parts = self.layer, []
+        if layer is None:
+            raise ValueError(f"Expected a layer, got {self.name}, a parameter that reads nothing.")
+        found = layer.reads(inputs.astype(jnp.float32))
+        if self.paths[0] == (*layer.path, "kernel"):
             parts.append(found)
-        if self.paths[-1] == (*self.layer.path, "bias"):
+        if self.paths[-1] == (*layer.path, "bias"):
             parts.append(jnp.ones_like(found[..., :1]))
         return jnp.concatenate(parts, axis=-1)
 
@@ -75,9 +77,9 @@ class Derivatives(NamedTuple):
     """Derivatives in what the layer writes, or in the parameter."""
 
     @property
-    def factored(self) -> bool:
-        """Whether derivatives in the matrix are a product of a column and a row."""
-        return self.reads is not None and self.reads.shape[1] == 1
+    def column(self) -> Float[Array, "b i"] | None:
+        """What a layer of one position reads: derivatives in its matrix are this column times a row; else None."""
+        return self.reads[:, 0] if self.reads is not None and self.reads.shape[1] == 1 else None
 
 
 def network_blocks(
@@ -230,18 +232,18 @@ def jacobian_at(given: Derivatives, places: Int[Array, "s"]) -> Float[Array, "b 
 
 def products_with(given: Derivatives, vectors: Float[Array, "i o r"]) -> Float[Array, "b c r"]:
     """Inner products of derivatives in the matrix with some matrices."""
-    if given.factored:
-        return precise("bco,bor->bcr", given.pulls[:, :, 0], precise("bi,ior->bor", given.reads[:, 0], vectors))
+    if (column := given.column) is not None:
+        return precise("bco,bor->bcr", given.pulls[:, :, 0], precise("bi,ior->bor", column, vectors))
     return precise("bcn,nr->bcr", jacobian(given), jnp.swapaxes(vectors, 0, 1).reshape(-1, vectors.shape[-1]))
 
 
 def sum_of_squares(given: Derivatives) -> Matrix:
     """Of the derivatives in the matrix, over examples and sums of logits."""
-    if given.factored:
-        return precise("bi,bo->io", given.reads[:, 0] ** 2, jnp.sum(given.pulls[:, :, 0] ** 2, axis=1))
+    if (column := given.column) is not None:
+        return precise("bi,bo->io", column**2, jnp.sum(given.pulls[:, :, 0] ** 2, axis=1))
     matrix = jacobian(given)
     # Sums over leading axes are slow on a CPU; these additions are one loop, and the rest a product.
-    of_each = sum(matrix[:, i] ** 2 for i in range(matrix.shape[1]))
+    of_each = sum((matrix[:, i] ** 2 for i in range(matrix.shape[1])), jnp.float32(0))
     return precise("b,bn->n", jnp.ones(len(of_each)), of_each).reshape(given.pulls.shape[-1], -1).T
 
 
@@ -249,9 +251,9 @@ def weighted_products(given: Derivatives, weights: Float[Array, "..."]) -> Float
     """Inner products of derivatives in the matrix, with a positive weight for each entry; they broadcast to it."""
     num_rows = 1 if given.reads is None else given.reads.shape[-1]
     weights = jnp.broadcast_to(weights, (num_rows, given.pulls.shape[-1]))
-    if given.factored:
+    if (column := given.column) is not None:
         # Over rows first: what remains has a number for each output.
-        of_each = precise("bi,io->bo", given.reads[:, 0] ** 2, weights)
+        of_each = precise("bi,io->bo", column**2, weights)
         return precise("bco,bdo->bcd", given.pulls[:, :, 0] * of_each[:, None], given.pulls[:, :, 0])
     scaled = jacobian(given) * jnp.sqrt(weights.T.reshape(-1))[None, None]
     return precise("bcn,bdn->bcd", scaled, scaled)

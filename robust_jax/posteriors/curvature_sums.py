@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.mesh import DATA_AXIS, mesh_of, replicate, shard_batch, to_host
+from robust_jax.core.shapes import image_shape
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import (
@@ -85,7 +86,7 @@ def curvature_sums(
             mesh = mesh_of(jnp.asarray(batch.image))
             if jax.process_count() == 1:  # Else they are on all devices already.
                 variables = replicate(variables, mesh)
-            num_classes = linear_layers(loss.model, variables, batch.image.shape[1:])[1]
+            num_classes = linear_layers(loss.model, variables, image_shape(batch.image))[1]
             num_sums = num_classes if loss.fisher == "ggn" else 1
             chunk = chunk_size(loss.blocks, num_sums, len(batch.image) // mesh.size, byte_budget, num_devices=1)
             total = _zeros(loss, kind, mesh, variables, chosen, batch)
@@ -120,11 +121,11 @@ def _added(
 ) -> PyTree:
     """Adds a part of each device's examples, ``chunk`` of them, filled up with some that do not count."""
 
-    def rows(leaf: Array, part: Array) -> Array:
+    def rows(leaf: Array, part: int | Array) -> Array:
         padded = jnp.pad(leaf, ((0, -len(leaf) % chunk), *((0, 0),) * (leaf.ndim - 1)))
         return jax.lax.dynamic_slice_in_dim(padded, part * chunk, chunk)
 
-    def add(total: PyTree, variables: PyTree, chosen: Mapping[str, Array], batch: Batch, part: Array) -> PyTree:
+    def add(total: PyTree, variables: PyTree, chosen: Mapping[str, Array], batch: Batch, part: int | Array) -> PyTree:
         found = _sums(loss, kind, variables, chosen, jax.tree.map(lambda leaf: rows(leaf, part), batch))
         return jax.tree.map(lambda old, new: old + new[None], total, found)
 

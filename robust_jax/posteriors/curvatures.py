@@ -39,16 +39,16 @@ class Diag(NamedTuple):
 
     def covariances(self, blocks: Blocks, given: Given, precisions: Precisions) -> Float[Array, "b k k"]:
         """Of logits, by their derivatives."""
-        return sum(
+        products = (
             weighted_products(given[block.name], 1 / (self.values[block.name] + precision_of(precisions, block.name)))
             for block in blocks
         )
+        return sum(products, jnp.float32(0))
 
     def log_det_ratio(self, blocks: Blocks, precisions: Precisions) -> Float[Array, ""]:
         """log det(I + Δ⁻¹ H)."""
-        return sum(
-            jnp.sum(jnp.log1p(self.values[block.name] / precision_of(precisions, block.name))) for block in blocks
-        )
+        ratios = (self.values[block.name] / precision_of(precisions, block.name) for block in blocks)
+        return sum((jnp.sum(jnp.log1p(ratio)) for ratio in ratios), jnp.float32(0))
 
     def draw(self, key: PRNGKey, blocks: Blocks, precisions: Precisions) -> dict[str, Matrix]:
         """What is added to the mean."""
@@ -81,10 +81,10 @@ class Kron(NamedTuple):
 
     def covariances(self, blocks: Blocks, given: Given, precisions: Precisions) -> Float[Array, "b k k"]:
         """Of logits, by their derivatives."""
-        total = 0
+        total = jnp.float32(0)
         for block in blocks:
             own = given[block.name]
-            if block.name in self.factors:
+            if block.name in self.factors and own.reads is not None:
                 factors = self.factors[block.name]
                 own = Derivatives(
                     precise("bpi,ij->bpj", own.reads, factors.read_vectors),
@@ -97,9 +97,8 @@ class Kron(NamedTuple):
 
     def log_det_ratio(self, blocks: Blocks, precisions: Precisions) -> Float[Array, ""]:
         """log det(I + Δ⁻¹ H)."""
-        return sum(
-            jnp.sum(jnp.log1p(self._values(block.name) / precision_of(precisions, block.name))) for block in blocks
-        )
+        ratios = (self._values(block.name) / precision_of(precisions, block.name) for block in blocks)
+        return sum((jnp.sum(jnp.log1p(ratio)) for ratio in ratios), jnp.float32(0))
 
     def draw(self, key: PRNGKey, blocks: Blocks, precisions: Precisions) -> dict[str, Matrix]:
         """What is added to the mean."""
@@ -175,25 +174,26 @@ class LowRank(NamedTuple):
 
     def covariances(self, blocks: Blocks, given: Given, precisions: Precisions) -> Float[Array, "b k k"]:
         """Of logits, by their derivatives."""
-        along, total = 0, 0
+        precision = _only(precisions)
+        along, total = jnp.float32(0), jnp.float32(0)
         for block in blocks:
             own = given[block.name]
             total = total + weighted_products(own, jnp.ones((1, 1)))
             along = along + products_with(own, self.vectors[block.name])
-        return (total - precise("bcr,r,bdr->bcd", along, self.values / (self.values + precisions), along)) / precisions
+        return (total - precise("bcr,r,bdr->bcd", along, self.values / (self.values + precision), along)) / precision
 
     def log_det_ratio(self, blocks: Blocks, precisions: Precisions) -> Float[Array, ""]:
         """log det(I + Δ⁻¹ H)."""
         del blocks
-        return jnp.sum(jnp.log1p(self.values / precisions))
+        return jnp.sum(jnp.log1p(self.values / _only(precisions)))
 
     def draw(self, key: PRNGKey, blocks: Blocks, precisions: Precisions) -> dict[str, Matrix]:
         """What is added to the mean."""
-        noise = _noise(key, blocks)
-        along = sum(precise("io,ior->r", z, self.vectors[name]) for name, z in noise.items())
-        shrunk = (1 - jnp.sqrt(precisions / (self.values + precisions))) * along
+        noise, precision = _noise(key, blocks), _only(precisions)
+        along = sum((precise("io,ior->r", z, self.vectors[name]) for name, z in noise.items()), jnp.float32(0))
+        shrunk = (1 - jnp.sqrt(precision / (self.values + precision))) * along
         return {
-            name: (z - precise("ior,r->io", self.vectors[name], shrunk)) / jnp.sqrt(precisions)
+            name: (z - precise("ior,r->io", self.vectors[name], shrunk)) / jnp.sqrt(precision)
             for name, z in noise.items()
         }
 
@@ -231,12 +231,13 @@ def kron_sums(blocks: Blocks, given: Given, weights: Float[Array, "b"]) -> dict[
 
 def full_sums(blocks: Blocks, chosen: Mapping[str, Int[Array, "..."]], given: Given) -> Float[Array, "s s"]:
     """What :class:`Full` adds up over examples."""
-    if not _is_whole_factored_block(blocks, chosen, given):
+    own = given[blocks[0].name]
+    column = own.column
+    if column is None or not _is_whole_factored_block(blocks, chosen, given):
         return _gram(chosen_jacobian(blocks, chosen, given))
     # As of a last layer: the sum over examples of Kronecker products, one product of two matrices.
-    own = given[blocks[0].name]
     of_outputs = precise("bco,bcq->boq", own.pulls[:, :, 0], own.pulls[:, :, 0])
-    of_reads = precise("bi,bj->bij", own.reads[:, 0], own.reads[:, 0])
+    of_reads = precise("bi,bj->bij", column, column)
     size = blocks[0].size
     return precise("bij,boq->iojq", of_reads, of_outputs).reshape(size, size)
 
@@ -294,7 +295,7 @@ def low_rank_curvature(
 def _is_whole_factored_block(blocks: Blocks, chosen: Mapping[str, Int[Array, "..."]], given: Given) -> bool:
     if len(blocks) != 1:
         return False
-    return given[blocks[0].name].factored and len(chosen[blocks[0].name]) == blocks[0].size
+    return given[blocks[0].name].column is not None and len(chosen[blocks[0].name]) == blocks[0].size
 
 
 def _gram(rows: Float[Array, "... n"]) -> Float[Array, "n n"]:
@@ -312,6 +313,12 @@ def _eigen(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n"], Float[Array,
 def _noise(key: PRNGKey, blocks: Blocks) -> dict[str, Matrix]:
     keys = jax.random.split(key, len(blocks))
     return {block.name: jax.random.normal(k, block.shape) for k, block in zip(keys, blocks, strict=True)}
+
+
+def _only(precisions: Precisions) -> Float[Array, ""]:
+    if isinstance(precisions, Mapping):
+        raise ValueError(f"Expected one prior precision for all weights, got one for each of {', '.join(precisions)}.")
+    return precisions
 
 
 def precision_of(precisions: Precisions, name: str) -> Float[Array, "..."]:

@@ -94,7 +94,7 @@ def input_covariance(
     Raises:
         ValueError: if the kernel cannot read such images, or there are fewer than two of what it reads.
     """
-    scaled = np.asarray(images, np.float32) / np.broadcast_to(np.float32(std), images.shape[-1:])
+    scaled = np.asarray(images, np.float32) / np.broadcast_to(np.asarray(std, np.float32), images.shape[-1:])
     height, width, channels = images.shape[1:]
     window = (height, width) if len(kernel_shape) == 2 else kernel_shape[:2]
     num_inputs = int(np.prod(kernel_shape[:-1]))

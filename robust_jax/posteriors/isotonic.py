@@ -104,4 +104,5 @@ def _fit_class(
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     found = isotonic.IsotonicRegression(y_min=floor, y_max=1).fit(probs, is_class)
     missing = len(probs) - len(found.X_thresholds_)
-    return tuple(np.pad(part, (0, missing), mode="edge") for part in (found.X_thresholds_, found.y_thresholds_))
+    pad = lambda part: np.pad(part, (0, missing), mode="edge")  # noqa: E731
+    return pad(found.X_thresholds_), pad(found.y_thresholds_)

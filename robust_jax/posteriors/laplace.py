@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.core.mesh import on_one_cpu, uncommitted
+from robust_jax.core.shapes import image_shape
 from robust_jax.posteriors import curvatures
 from robust_jax.posteriors.blocks import Block, Matrix, block_values, chosen_blocks, network_blocks
 from robust_jax.posteriors.curvature_sums import Loss, add_ggn_product, add_log_likelihood, curvature_sums
@@ -22,6 +23,7 @@ from robust_jax.posteriors.curvatures import Curvature
 from robust_jax.posteriors.laplace_posterior import LaplacePosterior
 from robust_jax.posteriors.likelihoods import FISHERS, LIKELIHOODS, Fisher, Likelihood
 from robust_jax.posteriors.subnetworks import LargestVariance, Subnetwork, greatest, is_random, subnetwork_scores
+from robust_jax.posteriors.swag import Swag
 from robust_jax.types import Batch, Model, PRNGKey
 
 CURVATURES = ("full", "kron", "diag", "low_rank")
@@ -61,7 +63,7 @@ class Laplace:
         arXiv 2104.04975); Ritter et al. (2018) and Eschenhagen et al. (arXiv 2311.00636) on Kronecker factors.
     """
 
-    weights: str | tuple[str, ...] | Subnetwork = "last_layer"
+    weights: Literal["last_layer", "all"] | tuple[str, ...] | Subnetwork = "last_layer"
     """Which are uncertain: those of the ``last_layer``, ``all``, of the named layers or modules, or a subnetwork."""
     curvature: CurvatureName = "kron"
     """Form of H."""
@@ -121,8 +123,8 @@ class Laplace:
         return ("train", "validation") if self._by_held_out else ("train",)
 
     @property
-    def _subnetwork(self) -> bool:
-        return not isinstance(self.weights, str | tuple)
+    def _subnetwork(self) -> Subnetwork | None:
+        return None if isinstance(self.weights, str | tuple) else self.weights
 
     @property
     def _by_held_out(self) -> bool:
@@ -164,16 +166,16 @@ class Laplace:
                 is in training mode, parameters have no rule, a subnetwork is larger than the network, memory does not
                 suffice, or the curvature is not finite.
         """
-        if key is None and self._subnetwork and is_random(self.weights):
+        if key is None and self._subnetwork is not None and is_random(self._subnetwork):
             raise ValueError(f"Expected a key to choose {self.weights!r} by, got key=None.")
-        if held_out is None and self._by_held_out:
+        if self._by_held_out and held_out is None:
             raise ValueError("Expected held_out examples to choose the prior precision by, got held_out=None.")
         batches = iter(batches)
         first = next(batches, None)
         if first is None:
             raise ValueError("Expected data to fit, got none.")
         batches = itertools.chain((first,), batches)
-        blocks = self._blocks(model, variables, first.image.shape[1:])
+        blocks = self._blocks(model, variables, image_shape(first.image))
         if self._subnetwork or self.curvature == "low_rank":
             batches = list(batches)
         loss = Loss(model, blocks, self.fisher, self.likelihood, self.sigma)
@@ -187,13 +189,13 @@ class Laplace:
             blocks=blocks,
             byte_budget=self.byte_budget,
         )
-        if self._by_held_out:
+        if self._by_held_out and held_out is not None:
             return posterior.validated(held_out)[0]
         return posterior if self.prior_precision is not None else posterior.tuned(self.prior_per)
 
     def _blocks(self, model: Model, variables: PyTree, image_shape: tuple[int, int, int]) -> tuple[Block, ...]:
         blocks = network_blocks(model, variables, image_shape, separate_bias=self.separate_bias)
-        if not self._subnetwork:
+        if isinstance(self.weights, str | tuple):
             blocks = chosen_blocks(blocks, self.weights)
         others = [block.name for block in blocks if block.layer is None]
         if self.curvature == "kron" and others and self.others == "error":
@@ -218,22 +220,24 @@ class Laplace:
         if self.curvature == "low_rank":
             return self._low_rank(key, loss, variables, batches)
         chosen = {block.name: jnp.arange(block.size) for block in loss.blocks}
-        if self._subnetwork:
-            values = block_values(loss.blocks, variables["params"])
-            of_variance = isinstance(self.weights, LargestVariance)
-            variances = self._variances(key, loss, variables, batches) if of_variance else None
-            scores = subnetwork_scores(key, self.weights, values, variances)
-            chosen = greatest(loss.blocks, scores, self.weights.num_weights)
+        if (subnetwork := self._subnetwork) is not None:
+            values, variances = block_values(loss.blocks, variables["params"]), None
+            if isinstance(subnetwork, LargestVariance):
+                variances = self._variances(key, subnetwork.swag, loss, variables, batches)
+            scores = subnetwork_scores(key, subnetwork, values, variances)
+            chosen = greatest(loss.blocks, scores, subnetwork.num_weights)
         num_weights = sum(len(places) for places in chosen.values())
         # The matrix, what is added to it, and in double precision it, its eigenvectors, and work of twice the size.
         self._check_memory(f"a full curvature of {num_weights} weights", 56 * num_weights**2)
         sums, _, log_likelihood = add_up("full", chosen=chosen)
         return curvatures.full_curvature(sums, chosen), log_likelihood
 
-    def _variances(self, key: PRNGKey | None, loss: Loss, variables: PyTree, batches: list[Batch]) -> dict[str, Matrix]:
+    def _variances(
+        self, key: PRNGKey | None, swag: Swag | None, loss: Loss, variables: PyTree, batches: Iterable[Batch]
+    ) -> dict[str, Matrix]:
         """What grows with the weights' variances, by block."""
-        swag = self.weights.swag
-        if swag is None:
+        # Without a path nothing is random; with one, there is a key.
+        if swag is None or key is None:
             # One prior precision is added to all.
             sums = curvature_sums(loss, "diag", variables, {}, batches, byte_budget=self.byte_budget)[0]
             return jax.tree.map(jnp.negative, sums)
@@ -241,25 +245,25 @@ class Laplace:
         return block_values(loss.blocks, uncommitted(squares))
 
     def _low_rank(
-        self, key: PRNGKey | None, loss: Loss, variables: PyTree, batches: list[Batch]
+        self, key: PRNGKey | None, loss: Loss, variables: PyTree, batches: Iterable[Batch]
     ) -> tuple[Curvature, Float[Array, ""]]:
         size = sum(block.size for block in loss.blocks)
         if self.rank >= size:
             raise ValueError(f"Expected rank below the number of weights, {size}, got rank={self.rank}.")
         self._check_memory(f"{self.rank} vectors of {size} weights", 12 * self.rank * size)
         start = jax.random.normal(jax.random.key(0) if key is None else key, (size,))
-        variables, batches = on_one_cpu(variables), list(map(on_one_cpu, batches))
+        variables, kept = on_one_cpu(variables), list(map(on_one_cpu, batches))
 
         def multiply(vector: dict[str, Matrix]) -> dict[str, Matrix]:
             product = jax.tree.map(jnp.zeros_like, vector)
-            for batch in batches:
+            for batch in kept:
                 product = add_ggn_product(loss, product, variables, vector, batch)
             return product
 
         total = jnp.zeros(())
-        for batch in batches:
+        for batch in kept:
             total = add_log_likelihood(loss, total, variables, batch)
-        if not any(batch.mask.any() for batch in batches):
+        if not any(batch.mask.any() for batch in kept):
             raise ValueError("Expected data to fit, got none.")
         if not jnp.isfinite(total):
             raise ValueError("The likelihood is not finite: the network's outputs overflow.")

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.core.mesh import on_one_cpu, uncommitted
+from robust_jax.core.shapes import image_shape
 from robust_jax.models import linear_layers, predictor
 from robust_jax.posteriors.blocks import Block, block_values, chunk_size, derivatives, with_values
 from robust_jax.posteriors.curvatures import Curvature, Full, Precisions, precision_of
@@ -98,10 +99,10 @@ class LaplacePosterior(Predictor):
         """
         check_choice("link", link, (*LINKS, "weights"))
         check_positive("num_samples", num_samples)
-        if link in ("monte_carlo", "weights") and key is None:
-            raise ValueError(f"Expected a key for the draws of link={link!r}, got key=None.")
         if link == "weights":
-            return self.draw(key, num_samples)
+            return self.draw(_needed(key, link), num_samples)
+        if link == "monte_carlo":
+            _needed(key, link)
         return LaplacePredictive(self, key, link, num_samples)
 
     def distribution(
@@ -113,7 +114,7 @@ class LaplacePosterior(Predictor):
             images: in [0, 1].
             precisions: prior precisions in place of the posterior's own; covariances get an axis of them first.
         """
-        num_classes = linear_layers(self.model, self.variables, images.shape[1:])[1]
+        num_classes = linear_layers(self.model, self.variables, image_shape(images))[1]
         chunk = chunk_size(self.blocks, num_classes, len(images), self.byte_budget, num_devices=jax.device_count())
 
         def some(images: Images) -> tuple[Logits, Covariances]:
@@ -155,7 +156,7 @@ class LaplacePosterior(Predictor):
         return self.log_likelihood - 0.5 * (self._penalty(delta) + ratio)
 
     def _penalty(self, delta: Precisions) -> Float[Array, ""]:
-        total = 0
+        total = jnp.float32(0)
         for name, values in block_values(self.blocks, self.variables["params"]).items():
             weighed = precision_of(delta, name) * values**2
             if isinstance(self.curvature, Full):
@@ -235,8 +236,14 @@ class LaplacePredictive(Predictor):
         """Return the logits of the predictive."""
         mean, covariance = self.posterior.distribution(images)
         if self.link == "monte_carlo":
-            return monte_carlo(self.key, mean, covariance, num_samples=self.num_samples)
+            return monte_carlo(_needed(self.key, self.link), mean, covariance, num_samples=self.num_samples)
         return probit(mean, covariance) if self.link == "probit" else laplace_bridge(mean, covariance)
+
+
+def _needed(key: PRNGKey | None, link: str) -> PRNGKey:
+    if key is None:
+        raise ValueError(f"Expected a key for the draws of link={link!r}, got key=None.")
+    return key
 
 
 @jax.jit

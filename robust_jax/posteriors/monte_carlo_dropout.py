@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.core.shapes import image_shape
 from robust_jax.predictors import MemberPredictor, apply_network
 from robust_jax.types import Batch, Images, Model, PRNGKey
 
@@ -62,7 +63,7 @@ class MonteCarloDropout:
         batch = next(iter(batches), None)
         if batch is None:
             raise ValueError("Expected data that say which images the network takes, got none.")
-        if not _drops(model, variables, batch.image.shape[1:]):
+        if not _drops(model, variables, image_shape(batch.image)):
             raise ValueError(
                 f"Expected a network with dropout, got {model!r}. Set its dropout or head_dropout, and train it so."
             )

@@ -142,7 +142,7 @@ class FittedPrior:
 
     def unit_log_density(self, unit: PyTree) -> Float[Array, ""]:
         """Of unit weights, all together."""
-        return sum(jnp.sum(self.family.unit_log_density(leaf)) for leaf in jax.tree.leaves(unit))
+        return sum((jnp.sum(self.family.unit_log_density(leaf)) for leaf in jax.tree.leaves(unit)), jnp.float32(0))
 
     def log_density(self, weights: PyTree) -> Float[Array, ""]:
         """Of weights, all together."""

@@ -120,4 +120,5 @@ def _fit_vector(
 
     start = np.repeat([1.0, 0.0], num_classes)
     found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-14})
-    return tuple(np.split(found.x, 2))
+    scale, shift = np.split(found.x, 2)
+    return scale, shift

@@ -82,9 +82,13 @@ def subnetwork_scores(
         variances: of :class:`LargestVariance`, or what grows with them.
     """
     if isinstance(subnetwork, LargestVariance):
+        if variances is None:
+            raise ValueError("Expected the variances of the weights to choose by, got variances=None.")
         return variances
     if isinstance(subnetwork, LargestMagnitude):
         return {name: jnp.abs(matrix) for name, matrix in values.items()}
+    if key is None:
+        raise ValueError(f"Expected a key to choose {subnetwork!r} by, got key=None.")
     keys = jax.random.split(key, len(values))
     return {name: jax.random.uniform(k, m.shape) for k, (name, m) in zip(keys, values.items(), strict=True)}
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from robust_jax.core.checks import check_choice, check_positive
 from robust_jax.core.loops import iterate
 from robust_jax.core.mesh import on_one_cpu, uncommitted
+from robust_jax.core.shapes import image_shape
 from robust_jax.models import predictor
 from robust_jax.posteriors.blocks import Block, Matrix, block_values, chosen_blocks, network_blocks, with_values
 from robust_jax.posteriors.likelihoods import LIKELIHOODS, Likelihood
@@ -101,7 +102,7 @@ class Svi:
         """
         examples = examples_of(batches)
         variables = on_one_cpu(variables)
-        blocks = chosen_blocks(network_blocks(model, variables, examples.image.shape[2:]), self.weights)
+        blocks = chosen_blocks(network_blocks(model, variables, image_shape(examples.image)), self.weights)
         target = target_of(model, variables, self.prior, examples, self.likelihood, self.sigma)
         unit, fitted = _start(self, blocks, target.prior, variables["params"])
         fitted = iterate(_step, (self, blocks), range(self.steps), fitted, target, unit, key)
@@ -182,7 +183,7 @@ def _step(
 
     def loss(normal: Normal) -> Float[Array, ""]:
         fixed = jax.lax.stop_gradient(normal)
-        total = 0
+        total = jnp.float32(0)
         # One after the other: under vmap convolutions would have a batch of kernels, which are slower.
         for draw in range(svi.num_draws):
             values = _normal_draw(jax.random.fold_in(draw_key, draw), normal)
@@ -193,7 +194,7 @@ def _step(
 
     value, gradient = jax.value_and_grad(loss)(fitted.normal)
     updates, adam = svi._optimiser().update(gradient, fitted.adam)
-    return _Fitted(optax.apply_updates(fitted.normal, updates), adam, fitted.elbo.at[i].set(-value))
+    return _Fitted(optax.tree.add(fitted.normal, updates), adam, fitted.elbo.at[i].set(-value))
 
 
 def _normal_draw(key: PRNGKey, normal: Normal) -> dict[str, Matrix]:
@@ -207,7 +208,7 @@ def _log_density(normal: Normal, values: dict[str, Matrix]) -> Float[Array, ""]:
         lambda x, mean, log_scale: jnp.sum(jax.scipy.stats.norm.logpdf(x, mean, jnp.exp(log_scale))),
         values, normal.means, normal.log_scales,
     )  # fmt: skip
-    return sum(each.values())
+    return sum(each.values(), jnp.float32(0))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PyTree
 from robust_jax.mathematics.mixtures import mixture_logits
 from robust_jax.types import Images, LogitsFn, Output, PRNGKey
 
-Inputs = ParamSpec("Inputs")
 Prediction = TypeVar("Prediction")
 
 
@@ -110,7 +109,7 @@ class _ByIdentity:
         return id(self.fn)
 
 
-def as_predictor(predictor: Callable[Inputs, Prediction]) -> Callable[Inputs, Prediction]:
+def as_predictor(predictor: Callable[..., Prediction]) -> Callable[..., Prediction]:
     """Convert any callable to a pytree that passes through ``jit`` as an argument.
 
     A :class:`Predictor`, a ``Partial`` and any other callable pytree of arrays are returned unchanged, so that new
@@ -120,17 +119,23 @@ def as_predictor(predictor: Callable[Inputs, Prediction]) -> Callable[Inputs, Pr
     Raises:
         TypeError: if it is not callable.
     """
-    if isinstance(predictor, Predictor | Partial):
-        return predictor
+    _check_callable(predictor)
+    return predictor if _is_pytree(predictor) else Function(predictor)
+
+
+def _check_callable(predictor: object) -> None:
     if isinstance(predictor, Draws) and not callable(predictor):
         raise TypeError(f"Expected a predictor, got {type(predictor).__name__}, whose draws need a key: use bind(key).")
     if not callable(predictor):
         raise TypeError(f"Expected a predictor, a callable from images to logits, got {type(predictor).__name__}.")
+
+
+def _is_pytree(predictor: object) -> bool:
+    if isinstance(predictor, Predictor | Partial):
+        return True
     leaves = jax.tree.leaves(predictor)
     is_pytree = not jax.tree_util.all_leaves([predictor])
-    if is_pytree and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
-        return predictor
-    return Function(predictor)
+    return is_pytree and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
 
 
 def wrap_field(component: object, name: str) -> None:

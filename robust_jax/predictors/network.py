@@ -38,7 +38,7 @@ def apply_network(model: Model, variables: PyTree, images: Images, **settings: P
     (bfloat16), so predictions would depend on the device. ``jax_default_matmul_precision`` takes precedence if it is
     set; ``tensorfloat32`` is faster for large networks.
     """
-    with jax.default_matmul_precision(jax.config.jax_default_matmul_precision or "float32"):
+    with jax.default_matmul_precision(jax.default_matmul_precision.value or "float32"):
         return model.apply(variables, images, **settings)
 
 

@@ -102,10 +102,16 @@ def through(predictor: LogitsFn, transform: Callable[[PRNGKey, Image], Image]) -
     return Randomised(_Transformed(as_predictor(predictor), transform))
 
 
-def draw(keys: PRNGKeys, predictor: LogitsFn, number: int | Int[Array, ""]) -> LogitsFn:
-    """Select a draw of a randomised predictor by its number; any other predictor is returned unchanged."""
+def draw(keys: PRNGKeys | PRNGKey | None, predictor: LogitsFn, number: int | Int[Array, ""]) -> LogitsFn:
+    """Select a draw of a randomised predictor by its number; any other predictor is returned unchanged.
+
+    Raises:
+        ValueError: if the predictor is randomised and there are no keys.
+    """
     if not isinstance(predictor, Randomised):
         return predictor
+    if keys is None:
+        raise ValueError("Expected keys for the draws of a Randomised predictor, got keys=None.")
 
     def fold(key: PRNGKey) -> PRNGKey:
         return jax.random.fold_in(named_key(key, "draw"), number)

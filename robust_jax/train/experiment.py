@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from robust_jax import config
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
@@ -18,7 +18,7 @@ from robust_jax.train.initial import FromRun
 from robust_jax.train.optimisers import Optimiser, Sgd
 from robust_jax.train.schedules import Cosine, Schedule
 from robust_jax.train.stage import Stage, Stream
-from robust_jax.types import Augmentation, Mixer, Module, Objective, Suite, Task
+from robust_jax.types import Augmentation, Mixer, Module, Objective, Task
 
 MEMBER_MAPS = ("auto", "turn", "map", "vmap", "devices")
 
@@ -121,7 +121,7 @@ class Experiment:
     stages: tuple[Stage, ...] = ()
     """Parts of the run, each of which starts from the weights of the one before; none make one stage of the fields
     above."""
-    suites: dict[str, Suite] = dataclasses.field(default_factory=dict)
+    suites: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What is measured afterwards, by name."""
     seed: int = 0
     """Of initialisation, order, augmentation and evaluation noise."""

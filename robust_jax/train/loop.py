@@ -119,7 +119,11 @@ def fit_members(
 
 def stage_folder(experiment: Experiment, workdir: Path | None, number: int) -> Path | None:
     """Return the folder of a stage, ``stageI_NAME``; a run without stages has its folder to itself."""
-    if workdir is None or not experiment.stages:
+    return None if workdir is None else _folder_of_stage(experiment, workdir, number)
+
+
+def _folder_of_stage(experiment: Experiment, workdir: Path, number: int) -> Path:
+    if not experiment.stages:
         return workdir
     return workdir / f"stage{number}_{experiment.stages[number].name}"
 
@@ -251,7 +255,7 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
         FileNotFoundError: where there is none.
     """
     last = stage_experiments(experiment)[-1]
-    folder = stage_folder(experiment, workdir, len(experiment.stages) - 1)
+    folder = _folder_of_stage(experiment, workdir, len(experiment.stages) - 1)
     prepared = _prepare(last)
     # The weights it began with are in the checkpoint.
     state = _initial_state(dataclasses.replace(last, initial=None), prepared, None)

@@ -42,18 +42,23 @@ class Members(Protocol):
 
     def gather(self, states: Sequence[TrainState]) -> PyTree:
         """The states of all, as steps take them."""
+        ...
 
     def step(self, states: PyTree, resident: PyTree, items: Sequence[tuple[PyTree, ...]]) -> tuple[PyTree, PyTree]:
         """Steps of all; ``items`` holds for each step one of each member. ``states`` are donated."""
+        ...
 
     def member(self, states: PyTree, i: int) -> TrainState:
         """One of them, as if it were trained alone."""
+        ...
 
     def bad_steps(self, states: PyTree) -> list[int]:
         """``bad_step`` of each."""
+        ...
 
     def scalars(self, values: PyTree, i: int) -> dict[str, Float[np.ndarray, "steps"]]:
         """Of one of them, out of what steps gave, on the host."""
+        ...
 
 
 def make_members(
@@ -261,12 +266,15 @@ def example_batch(
     """
 
     def shapes(size: int, *, width: int) -> Batch:
-        return Batch(
-            image=jax.ShapeDtypeStruct((size, *image_shape), jnp.float32),
-            label=jax.ShapeDtypeStruct((size, width) if width else (size,), jnp.float32 if width else jnp.int32),
-            mask=jax.ShapeDtypeStruct((size,), jnp.bool_),
-            id=jax.ShapeDtypeStruct((size,), jnp.int32),
-        )
+        def zeros() -> Batch:
+            return Batch(
+                image=jnp.zeros((size, *image_shape), jnp.float32),
+                label=jnp.zeros((size, width), jnp.float32) if width else jnp.zeros(size, jnp.int32),
+                mask=jnp.zeros(size, bool),
+                id=jnp.zeros(size, jnp.int32),
+            )
+
+        return jax.eval_shape(zeros)
 
     width = num_targets or (num_classes if experiment.mixers else 0)
     batch = shapes(experiment.batch_size * experiment.gradient.augmentations, width=width)

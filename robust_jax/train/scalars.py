@@ -32,7 +32,7 @@ class ScalarWriter:
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """One line; a value that is not finite is written as null, which JSON has."""
-        if self._file is None:
+        if self._file is None or self._events is None:
             return
         values = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
         self._file.write(json.dumps({"step": step, **values}) + "\n")
@@ -41,9 +41,9 @@ class ScalarWriter:
             self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._events.close()
+        for written in (self._file, self._events):
+            if written is not None:
+                written.close()
 
     def __enter__(self) -> ScalarWriter:
         return self

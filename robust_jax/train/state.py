@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from robust_jax import models
 from robust_jax.core.keys import RunKeys
+from robust_jax.core.shapes import image_shape
 from robust_jax.train.averaging import Taken
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.initial import carried_over
@@ -37,8 +38,9 @@ class TrainState(NamedTuple):
 
     def variables(self) -> Variables:
         """Return what to evaluate: the averaged weights where there is an average, else the last ones."""
-        averaged = self.average is not None and not isinstance(self.average, Taken)
-        params, model_state = self.average if averaged else (self.params.network, self.model_state)
+        params, model_state = self.params.network, self.model_state
+        if self.average is not None and not isinstance(self.average, Taken):
+            params, model_state = self.average
         return {"params": params, **model_state}
 
     def snapshots(self) -> tuple[Variables, ...]:
@@ -72,11 +74,11 @@ def init_state(
         ValueError: if weights do not fit the network.
     """
     keys = RunKeys(jax.random.key(experiment.seed))
-    model, image_shape = experiment.network(), example.image.shape[1:]
+    model, shape = experiment.network(), image_shape(example.image)
     if isinstance(experiment.initial, str) and initial is None:
-        params, model_state = load_weights(experiment.initial, model, image_shape)
+        params, model_state = load_weights(experiment.initial, model, shape)
     else:
-        params, model_state = models.init(model, keys.init(), image_shape)
+        params, model_state = models.init(model, keys.init(), shape)
     if initial is not None:
         params, model_state = carried_over(initial, params, model_state, reset=experiment.reset)
     own_params, own_state = experiment.objective.init(keys.objective_init(), params, example)

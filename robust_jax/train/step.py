@@ -103,7 +103,7 @@ def make_single_step(
         grads, loss = experiment.gradient(gradient_key, loss_fn, state.params, batch, context)
         value, grad_norm = mean_loss(loss, batch.mask), optax.tree.norm(grads)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = optax.tree.cast_like(optax.tree.add(state.params, updates), state.params)
         average = state.average
         if experiment.averaging is not None:
             weights = (params.network, loss.model_state)

@@ -9,10 +9,10 @@ import jax
 from robust_jax import data
 from robust_jax.tasks import Regression, infer_task
 from robust_jax.train.experiment import Experiment
-from robust_jax.types import Task
+from robust_jax.types import Shaped, Task
 
 
-def fitting_task(experiment: Experiment, source: data.Source, prediction: jax.ShapeDtypeStruct) -> Task | None:
+def fitting_task(experiment: Experiment, source: data.Source, prediction: Shaped) -> Task | None:
     """Return the experiment's task, or the one that data and network imply; None where they imply none.
 
     Args:

@@ -6,7 +6,6 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ from safetensors.numpy import load_file
 
 from robust_jax.core.checks import nearest
 from robust_jax.models.wide_resnet import WideResNet
+from robust_jax.types import Module
 from robust_jax.weights.torch_file import read_tensors
 from robust_jax.weights.torch_names import Counterpart, counterpart, from_torch
 
@@ -74,7 +74,7 @@ class WeightsReport:
 
 
 def load_weights(
-    path: str | Path, model: nn.Module, image_shape: tuple[int, int, int], *, entry: str | None = None
+    path: str | Path, model: Module, image_shape: tuple[int, int, int], *, entry: str | None = None
 ) -> tuple[PyTree, dict[str, PyTree]]:
     """Parameters and state of a network from a ``.safetensors`` file or a PyTorch checkpoint.
 
@@ -118,7 +118,7 @@ def load_weights(
 
 
 def inspect_weights(
-    path: str | Path, model: nn.Module, image_shape: tuple[int, int, int], *, entry: str | None = None
+    path: str | Path, model: Module, image_shape: tuple[int, int, int], *, entry: str | None = None
 ) -> WeightsReport:
     """What :func:`load_weights` would find in a file, which need not fit.
 
@@ -140,7 +140,7 @@ def _read(path: str | Path, entry: str | None) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
-def _counterparts(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[list[Counterpart], PyTreeDef]:
+def _counterparts(model: Module, image_shape: tuple[int, int, int]) -> tuple[list[Counterpart], PyTreeDef]:
     variables = jax.eval_shape(
         partial(model.init, train=False), jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     )
@@ -149,13 +149,13 @@ def _counterparts(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[
     return [counterpart(network, tuple(k.key for k in path[1:]), leaf.shape) for path, leaf in leaves], treedef
 
 
-def _inner(model: nn.Module) -> nn.Module:
+def _inner(model: Module) -> Module:
     """The network whose variables a model such as ``Equalised`` has for its own."""
     return getattr(model, "network", model)
 
 
 def _compare(
-    path: str | Path, model: nn.Module, counterparts: list[Counterpart], arrays: dict[str, np.ndarray]
+    path: str | Path, model: Module, counterparts: list[Counterpart], arrays: dict[str, np.ndarray]
 ) -> tuple[WeightsReport, dict[tuple[str, ...], str]]:
     """The report, and the array's name by variable."""
     prefix, *others = _prefixes(counterparts, arrays) or [""]
@@ -218,14 +218,14 @@ def _num_known(name: str, scopes: set[str]) -> int:
     return sum(name[:end] in scopes for end in _ends_of_scopes(name))
 
 
-def _normalisation(name: str, model: nn.Module, array: np.ndarray) -> tuple[float, ...]:
+def _normalisation(name: str, model: Module, array: np.ndarray) -> tuple[float, ...]:
     """What the network has of the normalisation that ``name`` is; () if it is none."""
     field = NORMALISATION.get(name.split(".")[-1], "")
     values = getattr(_inner(model), field, ())
     return tuple(np.broadcast_to(values, array.size).tolist()) if values and len(values) in (1, array.size) else ()
 
 
-def _is_idle(name: str, model: nn.Module) -> bool:
+def _is_idle(name: str, model: Module) -> bool:
     """Whether no prediction reads the array; the first stage of TRADES' WideResNet stands in its files twice."""
     counter = name.endswith("num_batches_tracked")
     return counter or (isinstance(_inner(model), WideResNet) and name.startswith("sub_block1."))

@@ -10,11 +10,11 @@ import itertools
 import re
 from typing import NamedTuple
 
-import flax.linen as nn
 import numpy as np
 
 from robust_jax.models.vit import ViT
 from robust_jax.models.wide_resnet import WideResNet
+from robust_jax.types import Module
 
 # Our scope, and the names it goes by.
 RESIDUAL = {
@@ -73,7 +73,7 @@ class Counterpart(NamedTuple):
     """The shape of the array of that name."""
 
 
-def counterpart(model: nn.Module, variable: tuple[str, ...], shape: tuple[int, ...]) -> Counterpart:
+def counterpart(model: Module, variable: tuple[str, ...], shape: tuple[int, ...]) -> Counterpart:
     """What a variable of ``model`` may be called in PyTorch code, and its shape there.
 
     Scopes without a published name keep their own, so that networks written with PyTorch's names need no table.

@@ -55,4 +55,6 @@ class SPSA(EstimatedGradients):
     def _change(
         self, problem: Problem, memory: optax.OptState, value: Float[Array, "b"], gradient: Images
     ) -> tuple[Images, optax.OptState]:
-        return jax.vmap(self._adam.update)(-gradient, memory)
+        update, memory = jax.vmap(self._adam.update)(-gradient, memory)
+        (change,) = jax.tree.leaves(update)
+        return change, memory

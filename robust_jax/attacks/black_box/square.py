@@ -89,15 +89,15 @@ class Square(Attack):
     def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: SquareState) -> SquareState:
         sides = self.sides(*problem.images.shape[1:3])
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i + 1)
+        examples, side = (keys, state.images, problem.images, problem.eps), jnp.asarray(sides)[i]
         if self.norm == "Linf":
-            propose = jax.vmap(self._flip_window, (0, 0, 0, 0, None))
-            shape = jnp.asarray(sides)[i]
+            proposed = jax.vmap(self._flip_window, (0, 0, 0, 0, None))(*examples, side)
         else:
             distinct, which = np.unique(sides, return_inverse=True)
             peaks = np.stack([_upright_and_lying(side, self.norm, problem.images.shape) for side in distinct])
-            propose = jax.vmap(self._move_mass, (0, 0, 0, 0, None))
-            shape = jnp.asarray(sides)[i], jnp.asarray(peaks)[jnp.asarray(which)[i]]
-        found = self._judge(predictor, problem, propose(keys, state.images, problem.images, problem.eps, shape))
+            shape = side, jnp.asarray(peaks)[jnp.asarray(which)[i]]
+            proposed = jax.vmap(self._move_mass, (0, 0, 0, 0, None))(*examples, shape)
+        found = self._judge(predictor, problem, proposed)
         return where_examples(found.success | (found.loss > state.loss), found, state)
 
     def result(self, predictor: LogitsFn, problem: Problem, state: SquareState, steps: Int[Array, "b"]) -> AttackResult:

@@ -204,7 +204,8 @@ class APGD(Attack):
         radii = [np.full(steps + 1, radius, np.float32) for radius, steps in self.phases]
         numbers = [np.arange(steps + 1) for _, steps in self.phases]
         windows = [windows_of(steps) for _, steps in self.phases]
-        return tuple(jnp.asarray(np.concatenate(parts)) for parts in (radii, numbers, windows))
+        in_order = lambda parts: jnp.asarray(np.concatenate(parts))  # noqa: E731
+        return in_order(radii), in_order(numbers), in_order(windows)
 
     def _start(self, problem: Problem, run_index: Int[Array, ""]) -> Ascent:
         keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, run_index)

@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_jax.attacks.base import where_examples
-from robust_jax.attacks.threats import L1, L2, Linf, Threat
+from robust_jax.attacks.threats import L1, L2, Linf, LpThreat
 from robust_jax.core.random_words import random_normal, random_uniform
 from robust_jax.mathematics.norms import norm_lp
 from robust_jax.types import Image, Images, PRNGKeys
 
 # Ball, then box: the projection of the original.
-THREATS: dict[str, Threat] = {"Linf": Linf(), "L2": L2(exact=False), "L1": L1()}
+THREATS: dict[str, LpThreat] = {"Linf": Linf(), "L2": L2(exact=False), "L1": L1()}
 MOMENTUM = 0.25
 # Of L1: the share of entries that the first steps move, by what step sizes are divided, the least over the first.
 FIRST_DENSITY = 0.2

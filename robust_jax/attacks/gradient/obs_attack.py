@@ -6,9 +6,9 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
@@ -129,7 +129,7 @@ class ObsAtk:
             )
         if rho.shape not in ((), noisy.shape[:1]):
             raise ValueError(f"Expected rho to be one number, or one for each image, got shape {rho.shape}.")
-        if not isinstance(rho, jax.core.Tracer) and not np.all(np.asarray(rho) >= 0):
+        if not isinstance(rho, Tracer) and not np.all(np.asarray(rho) >= 0):
             raise ValueError(f"Expected rho >= 0, got rho={float(jnp.min(rho))!r}.")
         radius = jnp.broadcast_to(rho, noisy.shape[:1]) * math.sqrt(noisy[0].size)
         loss_fn = Partial(_error, as_predictor(denoiser_fn), clean)

@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Int
 from robust_jax.attacks.inputs import check_logits, in_float32, make_problem
 from robust_jax.attacks.losses import cross_entropy
 from robust_jax.attacks.starts import Gaussian, Start, check_start
-from robust_jax.attacks.threats import Threat, as_threat
+from robust_jax.attacks.threats import THREATS, as_threat
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.keys import named_key
 from robust_jax.core.loops import iterate
 from robust_jax.core.random_words import random_normal
+from robust_jax.core.shapes import image_shape
 from robust_jax.mathematics.norms import project_lp, sample_lp
 from robust_jax.predictors import as_predictor
 from robust_jax.types import Image, Images, LogitsFn, PRNGKey
@@ -114,7 +115,7 @@ class UniversalPGD:
         # The images with the greatest labels: of the others only the range of theirs would be checked.
         last = jnp.argsort(-problem.labels)[:size]
         check_logits(predictor, jax.tree.map(lambda leaf: leaf[last], problem))
-        shape, order = problem.images.shape[1:], as_threat(self.norm).order
+        shape, order = image_shape(problem.images), THREATS[self.norm].order
         start = self._start(named_key(key, "start"), shape, order, eps)
         state = UniversalState(start, () if self.optimiser is None else self.optimiser.init(start))
         static = dataclasses.replace(self, eps=0.0, batch_size=size), target is not None
@@ -143,7 +144,7 @@ def _step(
     eps: Float[Array, ""],
 ) -> UniversalState:
     attack, targeted = static
-    threat: Threat = as_threat(attack.norm)
+    threat = THREATS[attack.norm]
     batches = len(images) // attack.batch_size
     order = jax.random.permutation(jax.random.fold_in(key, i // batches), len(images))
     batch = jax.lax.dynamic_slice(order, (i % batches * attack.batch_size,), (attack.batch_size,))
@@ -160,4 +161,4 @@ def _step(
         change = length * threat.steepest(gradient)
     else:
         change, optimiser = attack.optimiser.update(-gradient, optimiser, state.delta)
-    return UniversalState(project_lp(state.delta + change, threat.order, eps), optimiser)
+    return UniversalState(project_lp(optax.tree.add(state.delta, change), threat.order, eps), optimiser)

@@ -92,8 +92,8 @@ def shift_success(
         offsets: pixels to move by, down in the rows of the result and to the right in its columns.
         targeted: whether classes are targets.
     """
-    offsets = jnp.asarray(offsets, jnp.int32)
-    found = _moved(as_predictor(predictor), images, _broadcast(delta, images), classes, offsets, targeted)
+    by = jnp.asarray(offsets, jnp.int32)
+    found = _moved(as_predictor(predictor), images, _broadcast(delta, images), classes, by, targeted)
     return found.reshape(len(offsets), len(offsets), -1)
 
 

@@ -90,4 +90,4 @@ def adam_step(descent: TanhDescent, gradient: Images, learning_rate: float) -> T
     tanh = jnp.tanh(descent.w)
     by_w = gradient * (1 - tanh) * (1 + tanh) / 2
     change, adam = jax.vmap(optax.adam(learning_rate).update)(by_w, descent.adam, descent.w)
-    return TanhDescent(descent.w + change, adam)
+    return TanhDescent(optax.tree.add(descent.w, change), adam)

@@ -15,7 +15,7 @@ from robust_jax.attacks.finite import finite_gradient, zero_throughout
 from robust_jax.attacks.minimum_norm.base import MinimumNorm, Nearest
 from robust_jax.attacks.minimum_norm.hyperplanes import to_hyperplane
 from robust_jax.attacks.problem import AttackResult, Problem, succeeded
-from robust_jax.attacks.threats import THREATS, Threat
+from robust_jax.attacks.threats import THREATS, LpThreat
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from robust_jax.core.random_words import random_normal, random_uniform
 from robust_jax.mathematics.norms import norm_lp
@@ -81,7 +81,7 @@ class FAB(MinimumNorm):
         check_fraction("backward", self.backward)
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> LpThreat:
         return THREATS[self.norm]
 
     @property

@@ -100,11 +100,11 @@ class ParameterSearch(Attack):
         return judge(self.threat, self.loss, predictor, problem, jax.vmap(self.threat.neutral)(problem.images))
 
     def step(self, i: Int[Array, ""], predictor: LogitsFn, problem: Problem, state: Found) -> Found:
-        if self.grid is None:
+        if self.grid is not None and isinstance(self.threat, ParameterBox):
+            point = jax.vmap(self.threat.at, (None, 0))(_shares(self.threat, self.grid, i), problem.eps)
+        else:
             keys = jax.vmap(jax.random.fold_in, (0, None))(problem.keys, i)
             point = jax.vmap(self.threat.random)(keys, problem.images, problem.eps)
-        else:
-            point = jax.vmap(self.threat.at, (None, 0))(self._shares(i), problem.eps)
         return better(judge(self.threat, self.loss, predictor, problem, point), state)
 
     def result(self, predictor: LogitsFn, problem: Problem, state: Found, steps: Int[Array, "b"]) -> ParameterResult:
@@ -122,16 +122,17 @@ class ParameterSearch(Attack):
     def finished(self, problem: Problem, state: Found) -> Bool[Array, "b"] | None:
         return state.success if self.early_stop else None
 
-    def _shares(self, i: Int[Array, ""]) -> Float[Array, "p"]:
-        """Of the i-th point of the grid; the last parameter changes first."""
-        low, high, neutral = self.threat.bounds
-        shares = []
-        for axis in reversed(range(len(self.grid))):
-            count = self.grid[axis]
-            middle = (neutral[axis] - low[axis]) / max(high[axis] - low[axis], 1e-30)
-            shares.append(i % count / (count - 1) if count > 1 else jnp.float32(middle))
-            i = i // count
-        return jnp.stack(shares[::-1])
+
+def _shares(threat: ParameterBox, grid: tuple[int, ...], i: Int[Array, ""]) -> Float[Array, "p"]:
+    """Of the i-th point of the grid; the last parameter changes first."""
+    low, high, neutral = threat.bounds
+    shares = []
+    for axis in reversed(range(len(grid))):
+        count = grid[axis]
+        middle = (neutral[axis] - low[axis]) / max(high[axis] - low[axis], 1e-30)
+        shares.append(i % count / (count - 1) if count > 1 else jnp.float32(middle))
+        i = i // count
+    return jnp.stack(shares[::-1])
 
 
 def judge(threat: TransformThreat, loss: str | Loss, predictor: LogitsFn, problem: Problem, point: Point) -> Found:

@@ -30,18 +30,23 @@ class TransformThreat(Protocol):
 
     def neutral(self, image: Image) -> Point:
         """The point that leaves the image as it is."""
+        ...
 
     def random(self, key: PRNGKey, image: Image, eps: Share) -> Point:
         """A random point of the set."""
+        ...
 
     def move(self, point: Point, gradient: Point, length: Share, image: Image, eps: Share) -> Point:
         """The point after a step of so great a share of the limits uphill, taken back into the set."""
+        ...
 
     def apply(self, point: Point, image: Image) -> Image:
         """The image that a point makes."""
+        ...
 
     def norm(self, point: Point, image: Image) -> Share:
         """The share of the limits that a point takes up; in the set it is at most eps."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
