@@ -14,7 +14,7 @@ import pytest
 from robust_jax.report import read_rows
 from robust_jax.train import parse_distributed
 
-TINY = "tests/experiments/tiny.py"
+SMOOTH = "tests/experiments/smooth.py"
 
 
 def free_port() -> int:
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def start(repository, workdir, *argv, devices=1):
-    command = [sys.executable, "-m", "robust_jax", "run", TINY, "--workdir", str(workdir), *argv]
+    command = [sys.executable, "-m", "robust_jax", "run", SMOOTH, "--workdir", str(workdir), *argv]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=repository, env=environment, **pipes)
@@ -45,7 +45,7 @@ def finish(processes, status=0):
 def one_device(tmp_path_factory, repository):
     workdir = tmp_path_factory.mktemp("one")
     finish([start(repository, workdir)])
-    return read_rows(workdir / "tiny" / "results.jsonl")
+    return read_rows(workdir / "smooth" / "results.jsonl")
 
 
 def assert_same_rows(rows, expected):
@@ -55,9 +55,10 @@ def assert_same_rows(rows, expected):
     np.testing.assert_allclose([row.value for row in rows], [row.value for row in expected], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_eight_devices(one_device, repository, tmp_path):
     finish([start(repository, tmp_path, devices=8)])
-    assert_same_rows(read_rows(tmp_path / "tiny" / "results.jsonl"), one_device)
+    assert_same_rows(read_rows(tmp_path / "smooth" / "results.jsonl"), one_device)
 
 
 @pytest.mark.long
@@ -65,7 +66,7 @@ def test_two_processes_stop_at_one_step_and_go_on(one_device, repository, tmp_pa
     """SIGTERM to one of them: both save the same step and exit; started again they end as one device does."""
     # A checkpoint at every step keeps the run going for the second or so in which the signal is noticed.
     processes = start_two(repository, tmp_path, "--execution.log-every", "1", "--execution.checkpoint-every", "1")
-    path = tmp_path / "tiny" / "metrics.jsonl"
+    path = tmp_path / "smooth" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (path.exists() and path.read_text().count("\n") >= 3):
         assert time.monotonic() < deadline
@@ -74,12 +75,12 @@ def test_two_processes_stop_at_one_step_and_go_on(one_device, repository, tmp_pa
     processes[1].send_signal(signal.SIGTERM)
     outputs = finish(processes, status=143)
     assert "stopped and saved at step" in outputs[0]
-    steps = [int(child.name) for child in (tmp_path / "tiny" / "checkpoints").iterdir() if child.name.isdigit()]
+    steps = [int(child.name) for child in (tmp_path / "smooth" / "checkpoints").iterdir() if child.name.isdigit()]
     assert json.loads(path.read_text().splitlines()[-1])["step"] == max(steps) < 34
 
     # Streamed, each process decoding its share: how data is fed changes no result.
     finish(start_two(repository, tmp_path, "--execution.resident", "no"))
-    assert_same_rows(read_rows(tmp_path / "tiny" / "results.jsonl"), one_device)
+    assert_same_rows(read_rows(tmp_path / "smooth" / "results.jsonl"), one_device)
 
 
 def test_parse_distributed():

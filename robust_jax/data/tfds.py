@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,9 @@ class Tfds:
 
     A stock set must be prepared once, which needs TensorFlow: ``pip install robust_jax[prepare]``, then
     ``tfds build NAME --file_format=array_record``.
+
+    ``DATA_DIR/aliases.json`` may name stand-ins, as ``{"cifar10": "cifar10_subset"}``: ``cifar10`` is then read from
+    ``cifar10_subset`` unless it is prepared itself. Rows carry the name of the set that was read.
     """
 
     name: str
@@ -60,18 +64,19 @@ class Tfds:
 
         Raises:
             FileNotFoundError: if the set is not there; the nearest name is given, and how to prepare it.
-            ValueError: if it lacks the split, has several configs and none is named, or is no image classification set.
+            ValueError: if it lacks the split, has several configs and none is named, is no image classification set, or
+                ``aliases.json`` cannot be read.
         """
         check_split(split)
-        builder = _builder(self.name, self.data_dir)
+        name, builder = _builder(self.name, self.data_dir)
         published = self.test_split if split == "test" else "train"
-        check_choice(f"split of {self.name}", published, builder.info.splits)
-        shape, class_names = _features(self.name, cast(Mapping[str, object], builder.info.features))
+        check_choice(f"split of {name}", published, builder.info.splits)
+        shape, class_names = _features(name, cast(Mapping[str, object], builder.info.features))
         # Decoded here, by Pillow: TFDS takes OpenCV where it is installed, whose pixels differ.
         records = builder.as_data_source(split=published, decoders={"image": _skip_decoding()})
-        read = _RecordReader(f"{self.name}/{published}", records, MODES[shape[2]], self.image_size)
+        read = _RecordReader(f"{name}/{published}", records, MODES[shape[2]], self.image_size)
         source = Source(
-            name=self.name,
+            name=name,
             split=split,
             class_names=class_names,
             image_shape=read(0)[0].shape,
@@ -169,24 +174,53 @@ def _skip_decoding() -> tfds.decode.SkipDecoding:
     return tfds.decode.SkipDecoding()
 
 
-def _builder(name: str, data_dir: str | None) -> Builder:
+def _builder(name: str, data_dir: str | None) -> tuple[str, Builder]:
+    """Return the name of the set that is read, which a stand-in has of its own, and its builder.
+
+    Raises:
+        FileNotFoundError: if neither the set nor a stand-in is there.
+        ValueError: if it has several configs and none is named, or ``aliases.json`` is not names to names.
+    """
     import tensorflow_datasets as tfds
 
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"No data folder {root}.")
-    versions = sorted((root / name).glob("**/features.json"), key=lambda file: _version(file.parent.name))
+    aliases = _aliases(root / "aliases.json")
+    found = name
+    versions = _versions(root / name)
+    if not versions and name in aliases:
+        found = aliases[name]
+        versions = _versions(root / found)
     if not versions:
         prepared = _prepared(root)
+        stand_in = f", nor its stand-in {found!r}" if found != name else ""
         raise FileNotFoundError(
-            f"No prepared data set {name!r} in {root}.{nearest(name, prepared)} To prepare a stock one: "
+            f"No prepared data set {name!r} in {root}{stand_in}.{nearest(name, prepared)} To prepare a stock one: "
             f"pip install robust_jax[prepare]; tfds build {name} --file_format=array_record --data_dir={root}"
         )
     configs = {version.parent.parent for version in versions}
     if len(configs) > 1:
         valid = ", ".join(sorted(str(path.relative_to(root)) for path in configs))
-        raise ValueError(f"{name} has several configs, expected the name of one: {valid}.")
-    return cast(Builder, tfds.builder_from_directory(versions[-1].parent))
+        raise ValueError(f"{found} has several configs, expected the name of one: {valid}.")
+    return found, cast(Builder, tfds.builder_from_directory(versions[-1].parent))
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The prepared versions of a set, the highest last."""
+    return sorted(folder.glob("**/features.json"), key=lambda file: _version(file.parent.name))
+
+
+def _aliases(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        aliases = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"Cannot read {path}: {error}") from error
+    if not isinstance(aliases, dict) or not all(isinstance(stand_in, str) for stand_in in aliases.values()):
+        raise ValueError(f'Expected {path} to map names to names, as {{"cifar10": "cifar10_subset"}}, got {aliases}.')
+    return cast(dict[str, str], aliases)
 
 
 def _prepared(root: Path) -> list[str]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from robust_jax.core.checks import check_choice
 from robust_jax.models.convolution import convolve
-from robust_jax.models.layers import Dtype, Norm, conv, he_normal, norm, zeros
+from robust_jax.models.layers import DTYPES, Dtype, Norm, at_least_float32, conv, he_normal, norm, zeros
 from robust_jax.types import Images, Output
 
 
@@ -44,14 +44,14 @@ class DnCNN(nn.Module):
             if getattr(self, name) < least:
                 raise ValueError(f"Expected {name} >= {least}, got {name}={getattr(self, name)!r}.")
         check_choice("norm", self.norm, ("batch", "group"))
-        check_choice("dtype", self.dtype, ("float32", "bfloat16"))
+        check_choice("dtype", self.dtype, DTYPES)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Output:
         if images.ndim != 4:
             raise ValueError(f"Expected images of shape [b, h, w, c], got shape {images.shape}.")
-        images = images.astype(jnp.float32)
+        images = at_least_float32(images)
         first = nn.Conv(
             self.width,
             (3, 3),
@@ -66,5 +66,5 @@ class DnCNN(nn.Module):
             x = conv(self.width, 3, dtype=self.dtype, name=f"conv{i}")(x)
             x = nn.relu(norm(self.norm, train=train, dtype=self.dtype, name=f"norm{i}")(x))
         last = conv(images.shape[-1], 3, dtype=self.dtype, name=f"conv{self.depth}", kernel_init=zeros)
-        noise = last(x).astype(jnp.float32)
-        return Output(images - noise, jnp.mean(x.astype(jnp.float32), axis=(1, 2)))
+        noise = at_least_float32(last(x))
+        return Output(images - noise, jnp.mean(at_least_float32(x), axis=(1, 2)))

@@ -1,7 +1,8 @@
 """What the networks share: normalised input, convolutions padded as in torchvision, norms, stems, the classifier.
 
 ``conv`` and ``norm`` return a layer to be applied inside a ``@nn.compact`` method. ``dtype`` is the type of the
-computation; parameters are float32.
+computation: float32, bfloat16, or float64 where JAX_ENABLE_X64 is set. Parameters are initialised in float32, and
+statistics, features and logits are float32 where the computation is in bfloat16.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from robust_jax.core.checks import check_choice, check_fraction, check_positive
 from robust_jax.models.convolution import convolve
 from robust_jax.types import Images
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float64"]
 Norm = Literal["batch", "group", "frn"]
 Stem = Literal["cifar", "imagenet", "patch"]
 Padding = Literal["both", "end"]
 Maps = Float[Array, "b h w c"]
 """Feature maps, in the type of the computation."""
 
+DTYPES = ("float32", "bfloat16", "float64")
 NORMS = ("batch", "group", "frn")
 STEM_STRIDE = {"cifar": 1, "imagenet": 4, "patch": 2}
 BATCH_NORM_MOMENTUM = 0.9
@@ -42,11 +44,16 @@ ones = nn.initializers.ones_init()
 def check_common(num_classes: int, mean: tuple[float, ...], std: tuple[float, ...], dtype: str) -> None:
     """Raises ``ValueError`` unless the fields that every network has are in range."""
     check_positive("num_classes", num_classes)
-    check_choice("dtype", dtype, ("float32", "bfloat16"))
+    check_choice("dtype", dtype, DTYPES)
     if len(mean) != len(std):
         raise ValueError(f"Expected as many entries in mean as in std, got mean={mean!r} and std={std!r}.")
     for value in std:
         check_positive("std", value)
+
+
+def at_least_float32(x: Array) -> Array:
+    """Cast bfloat16 to float32, for statistics and results that need its digits; float64 stays."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def check_size(images: Images, min_size: int) -> None:
@@ -61,12 +68,12 @@ def normalise(images: Images, mean: tuple[float, ...], std: tuple[float, ...], d
     r""":math:`(x - \mu) / \sigma`, per channel, in the type of the computation.
 
     Raises:
-        ValueError: if ``images`` has not four axes, or if ``mean`` and ``std`` have neither one entry nor one per
-            channel.
+        ValueError: if ``images`` has not four axes, if ``mean`` and ``std`` have neither one entry nor one per
+            channel, or if ``dtype`` is float64 and JAX's 64-bit types are off.
     """
     if images.ndim != 4:
         raise ValueError(f"Expected images of shape [b, h, w, c], got shape {images.shape}.")
-    check_choice("dtype", dtype, ("float32", "bfloat16"))
+    check_choice("dtype", dtype, DTYPES)
     for name, value in (("mean", mean), ("std", std)):
         if len(value) not in (1, images.shape[-1]):
             raise ValueError(
@@ -74,8 +81,11 @@ def normalise(images: Images, mean: tuple[float, ...], std: tuple[float, ...], d
                 f"{images.shape}."
             )
     shape = (1, 1, 1, -1)
-    centred = images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape(shape)
-    return (centred / jnp.asarray(std, jnp.float32).reshape(shape)).astype(dtype)
+    if dtype == "float64" and not jax.config.jax_enable_x64:
+        raise ValueError("Expected JAX_ENABLE_X64=1 for dtype='float64'; JAX computes in float32 without it.")
+    wide = jnp.promote_types(dtype, jnp.float32)
+    centred = images.astype(wide) - jnp.asarray(mean, wide).reshape(shape)
+    return (centred / jnp.asarray(std, wide).reshape(shape)).astype(dtype)
 
 
 def conv(
@@ -131,7 +141,7 @@ class FilterResponseNorm(nn.Module):
         def parameter(name: str, init: Callable[..., Array]) -> Float[Array, "1 1 1 c"]:
             return self.param(name, init, channels, jnp.float32)[None, None, None]
 
-        x = x.astype(jnp.float32)
+        x = at_least_float32(x)
         x = x * jax.lax.rsqrt(jnp.mean(x**2, axis=(1, 2), keepdims=True) + FRN_EPSILON)
         x = parameter("scale", self.scale_init) * x + parameter("bias", zeros)
         return (jnp.maximum(x, parameter("threshold", zeros)) if self.threshold else x).astype(self.dtype)
@@ -218,8 +228,8 @@ def classify(
 ) -> tuple[Float[Array, "b f"], Float[Array, "b k"]]:
     """Global average pooling, dropout and a linear classifier: features and logits.
 
-    They are float32 whatever the type of ``x``.
+    They are float32 for ``x`` in bfloat16.
     """
-    features = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+    features = jnp.mean(at_least_float32(x), axis=(1, 2))
     features = Dropout(dropout, name="head_dropout")(features, train=train)
     return features, nn.Dense(num_classes, name="head")(features)

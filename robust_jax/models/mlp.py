@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.models.layers import Dtype, check_common, normalise
+from robust_jax.models.layers import Dtype, at_least_float32, check_common, normalise
 from robust_jax.types import Images, Output
 
 ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu, "tanh": nn.tanh}
@@ -49,5 +48,5 @@ class Mlp(nn.Module):
         for i, width in enumerate(self.widths, 1):
             x = nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name=f"dense{i}")(x)
             x = ACTIVATIONS[self.activation](x)
-        features = x.astype(jnp.float32)
+        features = at_least_float32(x)
         return Output(nn.Dense(self.num_classes, name="head")(features), features)

@@ -89,7 +89,7 @@ class MlpMixer(nn.Module):
         token_width, channel_width = self.token_width or size.token_width, self.channel_width or size.channel_width
         for i in range(self.depth or size.depth):
             x = MixerBlock(token_width, channel_width, self.dtype, name=f"block{i}")(x)
-        x = nn.LayerNorm(epsilon=1e-6, dtype=jnp.float32, name="final_norm")(x)
+        x = nn.LayerNorm(epsilon=1e-6, dtype=jnp.promote_types(self.dtype, jnp.float32), name="final_norm")(x)
         features = x.mean(axis=1)
         return Output(nn.Dense(self.num_classes, name="head")(features), features)
 

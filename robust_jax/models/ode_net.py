@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.models.layers import classify, conv, norm, normalise
+from robust_jax.models.layers import at_least_float32, classify, conv, norm, normalise
 from robust_jax.types import Images, Output
 
 # Solver, and evaluations of the dynamics per step and before the first.
@@ -69,7 +69,7 @@ class ODENet(nn.Module):
     std: tuple[float, ...] = (0.25,)
     """Divides the image, per channel or one for all."""
     dtype: Dtype = "float32"
-    """Computation type of the convolutions, float32 or bfloat16; parameters, state and logits are float32."""
+    """Computation type of the convolutions, float32, bfloat16 or float64; parameters, state and logits are float32."""
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Output:
@@ -83,7 +83,7 @@ class ODENet(nn.Module):
         for i in range(self.downsamplings):
             x = nn.relu(norm("group", train=train, dtype=self.dtype, name=f"stem_norm{i}")(x))
             x = conv(self.width, 3, stride=2, dtype=self.dtype, name=f"stem_down{i}")(x)
-        state = x.astype(jnp.float32)
+        state = at_least_float32(x)
         dynamics = Dynamics(self.width, self.dtype, parent=None)
         params = self.param("dynamics", lambda key: dynamics.init(key, 0.0, state[:1])["params"])
         state, evaluations = self._solve(dynamics, params, state)
@@ -132,4 +132,4 @@ class Dynamics(nn.Module):
         for i in range(2):
             y = nn.relu(norm("group", train=False, dtype=self.dtype, name=f"norm{i}")(y))
             y = conv(self.width, 3, dtype=self.dtype, name=f"conv{i}")(jnp.concatenate([y, time], axis=-1))
-        return norm("group", train=False, dtype=self.dtype, name="norm2")(y).astype(jnp.float32)
+        return at_least_float32(norm("group", train=False, dtype=self.dtype, name="norm2")(y))

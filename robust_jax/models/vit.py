@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_choice, check_fraction
 from robust_jax.models.convolution import convolve
-from robust_jax.models.layers import Dropout, normalise
+from robust_jax.models.layers import Dropout, Dtype, normalise
 from robust_jax.types import Images, Output
 
 
@@ -63,7 +63,7 @@ class ViT(nn.Module):
     std: tuple[float, ...] = (0.25,)
     """Divides the image, per channel or one for all."""
     dtype: Dtype = "float32"
-    """Computation type, float32 or bfloat16; parameters and logits are float32."""
+    """Computation type, float32, bfloat16 or float64; parameters and logits are float32."""
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Output:
@@ -81,7 +81,7 @@ class ViT(nn.Module):
         for i in range(depth):
             skip = self.stochastic_depth * i / max(depth - 1, 1)
             x = TransformerBlock(heads, self.dropout, skip, self.dtype, name=f"block{i}")(x, train=train)
-        x = nn.LayerNorm(epsilon=1e-6, dtype=jnp.float32, name="final_norm")(x)
+        x = nn.LayerNorm(epsilon=1e-6, dtype=jnp.promote_types(self.dtype, jnp.float32), name="final_norm")(x)
         features = x[:, 0] if self.pooling == "cls" else x.mean(axis=1)
         return Output(nn.Dense(self.num_classes, name="head")(features), features)
 

@@ -75,6 +75,22 @@ def test_records_in_chunks_are_what_tfds_reads(shared_data):
             assert labels[i] == records[i]["label"]
 
 
+def test_a_stand_in_is_read_and_named(shared_data, tmp_path):
+    root = shared_data / "tfds"
+    (tmp_path / "digits").symlink_to(root / "mnist")
+    aliases = tmp_path / "aliases.json"
+    aliases.write_text('{"mnist": "digits", "svhn": "gone", "digits": "gone"}')
+    assert data.Tfds("mnist", data_dir=str(tmp_path)).load("test").name == "digits"
+    # A set that is there is never replaced.
+    assert data.Tfds("digits", data_dir=str(tmp_path)).load("test").name == "digits"
+    with pytest.raises(FileNotFoundError, match=r"No prepared data set 'svhn' in .*, nor its stand-in 'gone'"):
+        data.Tfds("svhn", data_dir=str(tmp_path)).load("test")
+    for text, message in (("{", r"Cannot read .*aliases\.json"), ('{"mnist": 1}', r"aliases\.json to map names")):
+        aliases.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            data.Tfds("mnist", data_dir=str(tmp_path)).load("test")
+
+
 @pytest.mark.parametrize(("size", "shape"), [(None, (6, 8)), (4, (4, 4))])
 def test_stored_pictures_take_the_channels_of_the_set(size, shape):
     """ImageNet has some grey pictures among the coloured, and digits resized stay grey."""
@@ -108,7 +124,7 @@ def test_sets_of_other_than_pictures_and_classes_are_refused(monkeypatch):
     ):
         info = types.SimpleNamespace(splits={"train": None}, features=features)
         builder = types.SimpleNamespace(info=info)
-        monkeypatch.setattr("robust_jax.data.tfds._builder", lambda name, data_dir, builder=builder: builder)
+        monkeypatch.setattr("robust_jax.data.tfds._builder", lambda name, data_dir, builder=builder: (name, builder))
         with pytest.raises(ValueError, match=message):
             data.Tfds("birds").load("train")
 
