@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import shlex
 import sys
@@ -33,12 +35,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str]) -> tuple[Command, list[str]]:
-    union = None
+    subcommands = []
     for name, cls in COMMANDS.items():
         # In the list of commands the first line of each will do.
         summary = None if argv[:1] == [name] else cls.__doc__.split("\n\n")[0]
-        subcommand = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False, description=summary)]
-        union = subcommand if union is None else union | subcommand
+        subcommands.append(Annotated[cls, tyro.conf.subcommand(name, prefix_name=False, description=summary)])
+    union = functools.reduce(operator.or_, subcommands)
     takes_overrides = len(argv) > 1 and argv[0] in ("run", "eval") and not argv[1].startswith("-")
     if not takes_overrides:
         return tyro.cli(union, args=argv, prog="robust-jax", description=DESCRIPTION), []

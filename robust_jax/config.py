@@ -79,6 +79,18 @@ def from_json(text: str, *, extra: tuple[type, ...] = ()) -> Any:
     return from_tree(tree, extra=extra)
 
 
+class _Dataclass(Protocol):
+    __dataclass_fields__: typing.ClassVar[dict[str, dataclasses.Field]]
+
+
+@typing.overload
+def to_tree(value: _Dataclass) -> dict[str, Tree]: ...
+
+
+@typing.overload
+def to_tree(value: object) -> Tree: ...
+
+
 def to_tree(value: object) -> Tree:
     """As :func:`to_json`, as nested dicts, lists and literals."""
     if value is None or isinstance(value, bool | int | str):

@@ -64,7 +64,11 @@ def load_experiment_file(path: str | Path) -> ExperimentFile:
         raise ConfigError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name, kind in (("PAPER", Paper), ("get_runs", Callable)):
-        if not isinstance(getattr(module, name, None), kind):
-            raise ConfigError(f"{path} is not an experiment file: it defines no {name} of type {kind.__name__}.")
+    defined = {
+        "PAPER of type Paper": isinstance(getattr(module, "PAPER", None), Paper),
+        "get_runs of type Callable": callable(getattr(module, "get_runs", None)),
+    }
+    for what, is_defined in defined.items():
+        if not is_defined:
+            raise ConfigError(f"{path} is not an experiment file: it defines no {what}.")
     return ExperimentFile(path, module.PAPER, module.get_runs, inspect.cleandoc(module.__doc__ or ""))

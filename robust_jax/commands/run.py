@@ -134,7 +134,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "robust_jax": __version__,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
-        "products": jax.config.jax_default_matmul_precision or "float32",
+        "products": jax.default_matmul_precision.value or "float32",
         "device": f"{jax.device_count()} × {device.device_kind}, {jax.process_count()} process(es)",
     }
 

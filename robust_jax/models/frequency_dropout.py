@@ -132,7 +132,9 @@ class FrequencyDropped(nn.Module):
         def drop(call, args, kwargs, context):
             maps = call(*args, **kwargs)
             module = context.module
-            spatial = isinstance(module, nn.Conv) and context.method_name == "__call__" and max(module.kernel_size) > 1
+            spatial = (
+                isinstance(module, nn.Conv) and context.method_name == "__call__" and np.max(module.kernel_size) > 1
+            )
             return self.dropout.filter_maps(module.make_rng("dropout"), maps) if spatial else maps
 
         with nn.intercept_methods(drop):
@@ -157,7 +159,7 @@ def _gaussian(grid: Grid, sigma: Sigma) -> Float[Array, "size size channels"]:
 
 def _laplacian(grid: Grid, sigma: Sigma) -> Float[Array, "size size channels"]:
     y, x = grid
-    share = (x**2 + y**2) / (2 * sigma**2)
+    share = jnp.asarray(x**2 + y**2) / (2 * sigma**2)
     kernel = (1 - share) * jnp.exp(-share)
     return kernel / jnp.maximum(jnp.sum(kernel, axis=(0, 1), keepdims=True), LEAST_SUM)
 

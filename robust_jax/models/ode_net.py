@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.models.layers import at_least_float32, classify, conv, norm, normalise
+from robust_jax.models.layers import Dtype, at_least_float32, classify, conv, norm, normalise
 from robust_jax.types import Images, Output
 
 # Solver, and evaluations of the dynamics per step and before the first.
@@ -110,7 +110,8 @@ class ODENet(nn.Module):
                 max_steps=self.max_steps if self.adaptive else self.num_steps + 1,
                 throw=self.adaptive,
             )
-            return solution.ys[0], solution.stats["num_steps"] * per_step + before
+            (states,) = jax.tree.leaves(solution.ys)
+            return states[0], solution.stats["num_steps"] * per_step + before
 
         if self.adaptive:
             state, evaluations = jax.vmap(lambda y: solve(y[None]))(state)

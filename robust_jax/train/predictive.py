@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -71,7 +70,8 @@ def fit_predictor(
         ValueError: if the posterior is fitted to held-out examples and the data hold none out.
         As :func:`~robust_jax.train.fit` and the posterior do.
     """
-    return _predictor(experiment, workdir, partial(fit_members, initial=initial, console=console))
+    folders = [None] * experiment.members if workdir is None else _folders(experiment, workdir)
+    return _predictor(experiment, lambda members: fit_members(members, folders, initial=initial, console=console))
 
 
 def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
@@ -80,24 +80,24 @@ def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
     Raises:
         FileNotFoundError: where a member has none.
     """
-    return _predictor(experiment, workdir, lambda members, folders: map(restore, members, folders))
+    return _predictor(experiment, lambda members: map(restore, members, _folders(experiment, workdir)))
 
 
-def _predictor(
-    experiment: Experiment,
-    workdir: Path | None,
-    train: Callable[[list[Experiment], list[Path | None]], Iterable[Trained]],
-) -> TrainedEnsemble:
+def _folders(experiment: Experiment, workdir: Path) -> list[Path]:
+    """Of each member."""
+    return [workdir / f"member_{i}" for i in range(experiment.members)] if experiment.members > 1 else [workdir]
+
+
+def _predictor(experiment: Experiment, train: Callable[[list[Experiment]], Iterable[Trained]]) -> TrainedEnsemble:
     # Before hours are spent on training: it raises where nothing is held out for a posterior that wants it.
-    sources = [] if experiment.posterior is None else list(map(experiment.data.load, fit_splits(experiment.posterior)))
-    several = experiment.members > 1
-    folders = [workdir / f"member_{i}" if several and workdir else workdir for i in range(experiment.members)]
-    trained = train(member_experiments(experiment), folders)
+    posterior = experiment.posterior
+    sources = [] if posterior is None else list(map(experiment.data.load, fit_splits(posterior)))
+    trained = train(member_experiments(experiment))
     members = tuple(member for one in trained for member in _snapshots(one))
-    parts = [member.predictor for member in members]
-    if sources:
+    parts: list[LogitsFn] = [member.predictor for member in members]
+    if posterior is not None:
         examples = [_as_they_are(experiment, source) for source in sources]
-        parts = [_fit_posterior(experiment, member, i, examples) for i, member in enumerate(members)]
+        parts = [_fit_posterior(experiment, posterior, member, i, examples) for i, member in enumerate(members)]
     return TrainedEnsemble(_together(parts, members[0].task), members)
 
 
@@ -126,9 +126,11 @@ def _as_they_are(experiment: Experiment, source: data.Source) -> Evaluation:
     return data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
 
 
-def _fit_posterior(experiment: Experiment, trained: Trained, member: int, examples: list[Evaluation]) -> LogitsFn:
+def _fit_posterior(
+    experiment: Experiment, posterior: posteriors.Posterior, trained: Trained, member: int, examples: list[Evaluation]
+) -> LogitsFn:
     key = RunKeys(jax.random.key(experiment.seed)).posterior(member)
     fit_key, predict_key = jax.random.split(key)
     batches = [split.batches() for split in examples]
-    fitted = experiment.posterior.fit(fit_key, trained.model, trained.variables, *batches)
+    fitted = posterior.fit(fit_key, trained.model, trained.variables, *batches)
     return fitted.bind(predict_key) if isinstance(fitted, predictors.Draws) else fitted
