@@ -132,9 +132,8 @@ class FrequencyDropped(nn.Module):
         def drop(call, args, kwargs, context):
             maps = call(*args, **kwargs)
             module = context.module
-            spatial = (
-                isinstance(module, nn.Conv) and context.method_name == "__call__" and np.max(module.kernel_size) > 1
-            )
+            called = context.method_name == "__call__"
+            spatial = called and isinstance(module, nn.Conv) and np.max(module.kernel_size) > 1
             return self.dropout.filter_maps(module.make_rng("dropout"), maps) if spatial else maps
 
         with nn.intercept_methods(drop):

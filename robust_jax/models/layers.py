@@ -190,7 +190,10 @@ def stem_conv(features: int, stem: Stem, *, dtype: Dtype, name: str) -> nn.Conv:
 
 def stem_pool(x: Maps, stem: Stem) -> Maps:
     """Max pooling, 3×3 at stride 2, after the ImageNet stem; nothing after the others."""
-    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1))) if stem == "imagenet" else x
+    if stem != "imagenet":
+        return x
+    # Flax takes pairs, beside the names that it declares.
+    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
 
 
 class Dropout(nn.Module):
