@@ -81,7 +81,7 @@ def normalise(images: Images, mean: tuple[float, ...], std: tuple[float, ...], d
                 f"{images.shape}."
             )
     shape = (1, 1, 1, -1)
-    if dtype == "float64" and not jax.config.jax_enable_x64:
+    if dtype == "float64" and not jax.enable_x64.value:
         raise ValueError("Expected JAX_ENABLE_X64=1 for dtype='float64'; JAX computes in float32 without it.")
     wide = jnp.promote_types(dtype, jnp.float32)
     centred = images.astype(wide) - jnp.asarray(mean, wide).reshape(shape)

@@ -277,10 +277,13 @@ def low_rank_curvature(
 
     def product(vector: np.ndarray) -> np.ndarray:
         parts = np.split(np.asarray(vector, np.float32).reshape(-1), splits)
-        found = multiply({block.name: part.reshape(block.shape) for block, part in zip(blocks, parts, strict=True)})
+        found = multiply(
+            {block.name: jnp.asarray(part.reshape(block.shape)) for block, part in zip(blocks, parts, strict=True)}
+        )
         return np.concatenate([np.asarray(found[block.name]).reshape(-1) for block in blocks])
 
-    operator = linalg.LinearOperator((len(start), len(start)), matvec=product, dtype=np.float32)
+    # SciPy declares the constructor of subclasses alone.
+    operator = linalg.LinearOperator((len(start),) * 2, matvec=product, dtype=np.float32)  # pyright: ignore[reportCallIssue]
     values, vectors = linalg.eigsh(operator, k=rank, which="LA", v0=start)
     parts = np.split(vectors, splits)
     return LowRank(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int, PyTree
 
 from robust_jax.core.checks import check_choice, check_positive
@@ -204,11 +205,10 @@ def _normal_draw(key: PRNGKey, normal: Normal) -> dict[str, Matrix]:
 
 
 def _log_density(normal: Normal, values: dict[str, Matrix]) -> Float[Array, ""]:
-    each = jax.tree.map(
-        lambda x, mean, log_scale: jnp.sum(jax.scipy.stats.norm.logpdf(x, mean, jnp.exp(log_scale))),
-        values, normal.means, normal.log_scales,
-    )  # fmt: skip
-    return sum(each.values(), jnp.float32(0))
+    def of_block(name: str) -> Float[Array, ""]:
+        return jnp.sum(norm.logpdf(values[name], normal.means[name], jnp.exp(normal.log_scales[name])))
+
+    return sum(map(of_block, sorted(values)), jnp.float32(0))
 
 
 @partial(jax.jit, static_argnums=0)

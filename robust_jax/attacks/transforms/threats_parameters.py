@@ -65,7 +65,7 @@ class ParameterBox:
     def at(self, shares: Float[Array, "p"], eps: Share) -> Float[Array, "p"]:
         """Parameters between the limits within eps, at 0 the lower ones, at 1 the upper ones."""
         low, high, neutral = self.bounds
-        return neutral + eps * ((low - neutral) * (1 - shares) + (high - neutral) * shares)
+        return jnp.asarray(neutral) + eps * ((low - neutral) * (1 - shares) + (high - neutral) * shares)
 
     def neutral(self, image: Image) -> Float[Array, "p"]:
         """The parameters that leave the image as it is."""
