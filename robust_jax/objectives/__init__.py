@@ -13,9 +13,10 @@ from robust_jax.objectives.cross_entropy import (
 from robust_jax.objectives.denoising import Denoising
 from robust_jax.objectives.dign import Dign, kl_to_views
 from robust_jax.objectives.gaussian import AdversarialGaussianNll, GaussianNll
-from robust_jax.objectives.inner import Perturbed, perturb, warm_up
+from robust_jax.objectives.inner import InnerMaximisation, Perturbed, perturb, warm_up
 from robust_jax.objectives.invariance import Invariance
 from robust_jax.objectives.jensen_shannon import JensenShannon, jensen_shannon
+from robust_jax.objectives.mart import Mart, boosted_cross_entropy
 from robust_jax.objectives.noisy_mix import NoisyMix
 from robust_jax.objectives.pure_noise import PureNoise
 from robust_jax.objectives.repeated import Repeated
@@ -30,14 +31,17 @@ __all__ = [
     "Denoising",
     "Dign",
     "GaussianNll",
+    "InnerMaximisation",
     "Invariance",
     "JensenShannon",
+    "Mart",
     "NoisyMix",
     "Perturbed",
     "PureNoise",
     "Repeated",
     "Trades",
     "Vat",
+    "boosted_cross_entropy",
     "cross_entropy",
     "gaussian_nll",
     "jensen_shannon",

@@ -7,8 +7,7 @@ import dataclasses
 import jax
 from jaxtyping import PyTree
 
-from robust_jax.attacks import Attack
-from robust_jax.core.checks import check_choice, check_fraction
+from robust_jax.core.checks import check_fraction
 from robust_jax.objectives.cross_entropy import (
     classification_metrics,
     cross_entropy,
@@ -16,12 +15,12 @@ from robust_jax.objectives.cross_entropy import (
     plain_loss,
     smooth_labels,
 )
-from robust_jax.objectives.inner import PASSES, STATISTICS, Passes, Statistics, perturb, train_passes, warm_up
-from robust_jax.types import Batch, Context, Forward, Loss, Objective, PRNGKey
+from robust_jax.objectives.inner import InnerMaximisation, Passes, train_passes
+from robust_jax.types import Batch, Context, Forward, Loss, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial(Objective):
+class Adversarial(InnerMaximisation):
     r"""Cross-entropy on the images and on what an attack makes of them.
 
     .. math:: (1 - w)\, L(f(x), y) + w\, L(f(x + \delta), y)
@@ -38,32 +37,20 @@ class Adversarial(Objective):
         1612.01474), section 2.3 and algorithm 1.
     """
 
-    attack: Attack
-    """``(keys, predictor, images, labels) -> images``, such as :class:`~robust_jax.attacks.FGSM`."""
     weight: float = 0.5
-    """w: share of the adversarial images in the loss; 0 is plain cross-entropy."""
-    label_smoothing: float = 0.0
-    """Share of probability spread evenly over the classes; the attack does not see it."""
-    statistics: Statistics = "running"
-    """Batch-norm statistics in the passes of the attack."""
-    passes: Passes = "joint"
+    """Weight w of the adversarial images in the loss; 0 is plain cross-entropy."""
+    passes: Passes = dataclasses.field(default="joint", kw_only=True)
     """Passes of clean and adversarial images through the network in training: "joint" or "separate"."""
-    warm_up: float = 0.0
-    """Fraction of training over which the attack's radius grows from 0; 0 for a constant radius."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_fraction("weight", self.weight)
-        check_fraction("label_smoothing", self.label_smoothing)
-        check_fraction("warm_up", self.warm_up)
-        check_choice("statistics", self.statistics, STATISTICS)
-        check_choice("passes", self.passes, PASSES)
 
     def __call__(
         self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
     ) -> Loss:
         attack_key, key = jax.random.split(key)
-        scale = warm_up(context.progress, self.warm_up)
-        perturbed = perturb(attack_key, forward, params, batch, self.attack, statistics=self.statistics, scale=scale)
+        perturbed = self.perturb(attack_key, forward, params, batch, context)
         clean, moved, model_state = train_passes(key, forward, params, batch.image, perturbed, self.passes)
         targets = smooth_labels(batch.label, clean.prediction.shape[-1], smoothing=self.label_smoothing)
         losses = [cross_entropy(output.prediction, targets) for output in (clean, moved)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, TypedDict
@@ -13,10 +14,10 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.attacks import PGD, Attack
 from robust_jax.attacks.losses import Loss, as_loss
-from robust_jax.core.checks import check_choice
+from robust_jax.core.checks import check_choice, check_fraction
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.predictors import as_predictor
-from robust_jax.types import Batch, Forward, Images, Labels, Output, PRNGKey
+from robust_jax.types import Batch, Context, Forward, Images, Labels, Objective, Output, PRNGKey
 
 Statistics = Literal["running", "batch", "batch_moving"]
 """Batch-norm statistics of a pass: running averages; of the batch, without moving the averages; or moving them.
@@ -162,6 +163,45 @@ def warm_up(progress: float | Float[Array, ""], fraction: float) -> float | Floa
     [0.0, 0.5, 1.0]
     """
     return 1.0 if fraction == 0 else jnp.minimum(progress / fraction, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerMaximisation(Objective):
+    """Base of the objectives that train on the images of an attack: its settings, and the passes over both images.
+
+    Raises:
+        ValueError: if a number is out of range or a name unknown.
+    """
+
+    attack: Attack
+    """Attack that makes the adversarial images, such as :class:`~robust_jax.attacks.PGD`."""
+    label_smoothing: float = dataclasses.field(default=0.0, kw_only=True)
+    """Probability spread evenly over the classes in the cross-entropy; the attack does not see it."""
+    statistics: Statistics = dataclasses.field(default="running", kw_only=True)
+    """Batch-norm statistics in the passes of the attack."""
+    passes: Passes = dataclasses.field(default="separate", kw_only=True)
+    """Passes of clean and adversarial images through the network in training: "separate" or "joint"."""
+    warm_up: float = dataclasses.field(default=0.0, kw_only=True)
+    """Fraction of training over which the attack's radius grows from 0; 0 for a constant radius."""
+
+    def __post_init__(self):
+        check_fraction("label_smoothing", self.label_smoothing)
+        check_fraction("warm_up", self.warm_up)
+        check_choice("statistics", self.statistics, STATISTICS)
+        check_choice("passes", self.passes, PASSES)
+
+    def perturb(
+        self,
+        key: PRNGKey,
+        forward: Forward,
+        params: PyTree,
+        batch: Batch,
+        context: Context,
+        loss_fn: Callable[[Output], Float[Array, "b"]] | None = None,
+    ) -> Perturbed:
+        """Return :func:`perturb` with these settings, at the radius of this step."""
+        scale = warm_up(context.progress, self.warm_up)
+        return perturb(key, forward, params, batch, self.attack, loss_fn, statistics=self.statistics, scale=scale)
 
 
 def _prediction(network: Callable[[PyTree, Images], Output], params: PyTree, images: Images) -> Float[Array, "b k"]:

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax.attacks import PGD, Gaussian
-from robust_jax.core.checks import check_choice, check_fraction, check_non_negative
+from robust_jax.core.checks import check_non_negative
 from robust_jax.core.keys import named_key
 from robust_jax.objectives.cross_entropy import (
     classification_metrics,
@@ -19,17 +19,8 @@ from robust_jax.objectives.cross_entropy import (
     plain_loss,
     smooth_labels,
 )
-from robust_jax.objectives.inner import (
-    PASSES,
-    STATISTICS,
-    Passes,
-    Statistics,
-    attacked_network,
-    perturb,
-    train_passes,
-    warm_up,
-)
-from robust_jax.types import Batch, Context, Forward, Loss, Objective, Output, PRNGKey
+from robust_jax.objectives.inner import InnerMaximisation, attacked_network, train_passes
+from robust_jax.types import Batch, Context, Forward, Loss, Output, PRNGKey
 
 
 def kl_divergence(logits: Float[Array, "b k"], others: Float[Array, "b k"]) -> Float[Array, "b"]:
@@ -46,7 +37,7 @@ def kl_divergence(logits: Float[Array, "b k"], others: Float[Array, "b k"]) -> F
 
 
 @dataclasses.dataclass(frozen=True)
-class Trades(Objective):
+class Trades(InnerMaximisation):
     r"""Cross-entropy on clean images, plus the divergence from clean to adversarial predictions.
 
     .. math:: L(f(x), y) + \beta\, \mathrm{KL}(p(x) \,\Vert\, p(x')), \quad
@@ -69,21 +60,10 @@ class Trades(Objective):
     """Settings of the maximisation; the attack's own loss is not used."""
     beta: float = 6.0
     """Weight of the divergence, β; 0 is cross-entropy."""
-    label_smoothing: float = 0.0
-    """Probability spread evenly over the classes in the cross-entropy."""
-    statistics: Statistics = "running"
-    """Batch-norm statistics in the passes of the attack."""
-    passes: Passes = "separate"
-    """Passes of clean and adversarial images through the network in training: "separate" or "joint"."""
-    warm_up: float = 0.0
-    """Fraction of training over which the attack's radius grows from 0; 0 for a constant radius."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_non_negative("beta", self.beta)
-        check_fraction("label_smoothing", self.label_smoothing)
-        check_fraction("warm_up", self.warm_up)
-        check_choice("statistics", self.statistics, STATISTICS)
-        check_choice("passes", self.passes, PASSES)
 
     def __call__(
         self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
@@ -91,16 +71,8 @@ class Trades(Objective):
         attack_key = named_key(key, "attack")
         network = attacked_network(attack_key, forward, self.statistics)
         reference = jax.lax.stop_gradient(network(params, batch.image).prediction)
-        perturbed = perturb(
-            attack_key,
-            forward,
-            params,
-            batch,
-            self.attack,
-            Partial(_divergence_from, reference),
-            statistics=self.statistics,
-            scale=warm_up(context.progress, self.warm_up),
-        )
+        climbed = Partial(_divergence_from, reference)
+        perturbed = self.perturb(attack_key, forward, params, batch, context, climbed)
         clean, moved, model_state = train_passes(key, forward, params, batch.image, perturbed, self.passes)
         targets = smooth_labels(batch.label, clean.prediction.shape[-1], smoothing=self.label_smoothing)
         loss = cross_entropy(clean.prediction, targets)
