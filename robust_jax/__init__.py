@@ -14,7 +14,8 @@ _ROOMS = (
 )  # fmt: skip
 _NAMES = {"Experiment": "train", "Execution": "train", "Paper": "types", "Scale": "types", "Batch": "types"}
 
-__all__ = [*_ROOMS, *_NAMES]
+# Named once, though a type checker wants a list of literals.
+__all__ = [*_ROOMS, *_NAMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):
