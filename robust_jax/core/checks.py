@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -21,18 +21,24 @@ def check_choice(argument: str, value: str, valid: Iterable[str]) -> None:
 
 
 def check_positive(argument: str, value: float) -> None:
-    """Raises ``ValueError`` unless ``value > 0``."""
-    if not value > 0:
-        raise ValueError(f"Expected {argument} > 0, got {argument}={value!r}.")
+    """Raises ``ValueError`` unless ``value > 0``, ``TypeError`` if it is no number."""
+    _check(argument, "> 0", value, lambda value: value > 0)
 
 
 def check_non_negative(argument: str, value: float) -> None:
-    """Raises ``ValueError`` unless ``value >= 0``."""
-    if not value >= 0:
-        raise ValueError(f"Expected {argument} >= 0, got {argument}={value!r}.")
+    """Raises ``ValueError`` unless ``value >= 0``, ``TypeError`` if it is no number."""
+    _check(argument, ">= 0", value, lambda value: value >= 0)
 
 
 def check_fraction(argument: str, value: float) -> None:
-    """Raises ``ValueError`` unless ``0 <= value <= 1``."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"Expected {argument} in [0, 1], got {argument}={value!r}.")
+    """Raises ``ValueError`` unless ``0 <= value <= 1``, ``TypeError`` if it is no number."""
+    _check(argument, "in [0, 1]", value, lambda value: 0 <= value <= 1)
+
+
+def _check(argument: str, expected: str, value: float, holds: Callable[[float], bool]) -> None:
+    try:
+        fits = holds(value)
+    except TypeError:
+        raise TypeError(f"Expected {argument} as a number {expected}, got {argument}={value!r}.") from None
+    if not fits:
+        raise ValueError(f"Expected {argument} {expected}, got {argument}={value!r}.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -120,9 +120,7 @@ def network_blocks(
     return (*blocks, *others)
 
 
-def chosen_blocks(
-    blocks: tuple[Block, ...], weights: Literal["all", "last_layer"] | tuple[str, ...]
-) -> tuple[Block, ...]:
+def chosen_blocks(blocks: tuple[Block, ...], weights: str | tuple[str, ...]) -> tuple[Block, ...]:
     """All, those of the last layer, or those of given names; the name of a module stands for all in it.
 
     Raises:
@@ -130,7 +128,7 @@ def chosen_blocks(
     """
     if weights == "all":
         return blocks
-    names = (LAST_LAYER,) if weights == "last_layer" else weights
+    names = (LAST_LAYER,) if weights == "last_layer" else weights if isinstance(weights, tuple) else (weights,)
     within = lambda block, name: block.name == name or block.name.startswith(f"{name}/")  # noqa: E731
     for name in names:
         if not any(within(block, name) for block in blocks):

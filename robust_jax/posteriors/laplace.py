@@ -63,7 +63,7 @@ class Laplace:
         arXiv 2104.04975); Ritter et al. (2018) and Eschenhagen et al. (arXiv 2311.00636) on Kronecker factors.
     """
 
-    weights: Literal["last_layer", "all"] | tuple[str, ...] | Subnetwork = "last_layer"
+    weights: str | tuple[str, ...] | Subnetwork = "last_layer"
     """Which are uncertain: those of the ``last_layer``, ``all``, of the named layers or modules, or a subnetwork."""
     curvature: CurvatureName = "kron"
     """Form of H."""
