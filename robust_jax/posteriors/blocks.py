@@ -128,7 +128,8 @@ def chosen_blocks(blocks: tuple[Block, ...], weights: str | tuple[str, ...]) -> 
     """
     if weights == "all":
         return blocks
-    names = (LAST_LAYER,) if weights == "last_layer" else weights if isinstance(weights, tuple) else (weights,)
+    names = (weights,) if isinstance(weights, str) else weights
+    names = (LAST_LAYER,) if weights == "last_layer" else names
     within = lambda block, name: block.name == name or block.name.startswith(f"{name}/")  # noqa: E731
     for name in names:
         if not any(within(block, name) for block in blocks):
