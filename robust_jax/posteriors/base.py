@@ -1,4 +1,4 @@
-"""How posteriors are fitted."""
+"""Protocol of posteriors."""
 
 from __future__ import annotations
 

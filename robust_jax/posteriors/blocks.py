@@ -78,7 +78,7 @@ class Derivatives(NamedTuple):
 
     @property
     def column(self) -> Float[Array, "b i"] | None:
-        """What a layer of one position reads: derivatives in its matrix are this column times a row; else None."""
+        """Inputs of a layer of one position, whose derivatives are this column times a row; None elsewhere."""
         return self.reads[:, 0] if self.reads is not None and self.reads.shape[1] == 1 else None
 
 

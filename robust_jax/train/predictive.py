@@ -84,7 +84,7 @@ def restore_predictor(experiment: Experiment, workdir: Path) -> TrainedEnsemble:
 
 
 def _folders(experiment: Experiment, workdir: Path) -> list[Path]:
-    """Of each member."""
+    """Folder of each member."""
     return [workdir / f"member_{i}" for i in range(experiment.members)] if experiment.members > 1 else [workdir]
 
 
