@@ -124,7 +124,7 @@ class ParameterSearch(Attack):
 
 
 def _shares(threat: ParameterBox, grid: tuple[int, ...], i: Int[Array, ""]) -> Float[Array, "p"]:
-    """Of the i-th point of the grid; the last parameter changes first."""
+    """Shares of the i-th point of the grid; the last parameter changes first."""
     low, high, neutral = threat.bounds
     shares = []
     for axis in reversed(range(len(grid))):
