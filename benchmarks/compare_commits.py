@@ -2,7 +2,7 @@
 
     python benchmarks/compare_commits.py 43ae978 HEAD --files experiments/random_lp.py experiments/augmix.py
 
-A row is found again by its run, data set, suite, case, severity, metric and seed. Prints one line per file with the
+Rows are matched by run, data set, suite, case, severity, metric and seed; times are not compared. Prints one line per file with the
 number of rows that agree and, per run, of those that do not; exits with status 1 if there is one.
 
 Networks with ReLU amplify rounding: an activation within rounding of 0 changes the gradient by 1e-4, and training
@@ -80,6 +80,8 @@ def rows_of(
     for path in sorted(results.glob("*/results.jsonl")):
         for line in path.read_text().splitlines():
             row = json.loads(line)
+            if row["metric"] == "seconds":
+                continue
             numbers = {name: float(row[name]) for name in ("value", "low", "high", "count") if row[name] is not None}
             rows[tuple(row[name] for name in KEY)] = numbers
     return rows
