@@ -2,8 +2,8 @@
 
     python benchmarks/compare_commits.py 43ae978 HEAD --files experiments/random_lp.py experiments/augmix.py
 
-Rows are matched by run, data set, suite, case, severity, metric and seed; times are not compared. Prints one line per file with the
-number of rows that agree and, per run, of those that do not; exits with status 1 if there is one.
+Rows are matched by run, data set, suite, case, severity, metric and seed; times are not compared. Prints the number of
+rows that agree per file and, per run, of those that do not; exits with status 1 if there is one.
 
 Networks with ReLU amplify rounding: an activation within rounding of 0 changes the gradient by 1e-4, and training
 diverges from there. Compare changes of rounding with a smooth activation::
