@@ -2,8 +2,14 @@
 
     python benchmarks/compare_commits.py 43ae978 HEAD --files experiments/random_lp.py experiments/augmix.py
 
-A row is found again by its run, data set, suite, case, severity, metric and seed. Prints one line per file with the
-number of rows that agree, and every row that does not; exits with status 1 if there is one.
+Rows are matched by run, data set, suite, case, severity, metric and seed; times are not compared. Prints the number of
+rows that agree per file and, per run, of those that do not; exits with status 1 if there is one.
+
+Networks with ReLU amplify rounding: an activation within rounding of 0 changes the gradient by 1e-4, and training
+diverges from there. Compare changes of rounding with a smooth activation::
+
+    python benchmarks/compare_commits.py 43ae978 HEAD --files experiments/random_lp.py \
+        --overrides --model.activation silu
 """
 
 from __future__ import annotations
@@ -32,32 +38,50 @@ def main() -> None:
     parser.add_argument(
         "--workdir", type=Path, help="keep checkouts and results there; a second call runs only what is missing"
     )
+    parser.add_argument("--overrides", nargs=argparse.REMAINDER, default=[], help="fields of every run; given last")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         workdir = args.workdir or Path(folder)
         differ = 0
         for file in args.files:
-            expected, found = (rows_of(workdir, commit, file, args.scale) for commit in (args.before, args.after))
+            expected, found = (
+                rows_of(workdir, commit, file, args.scale, args.overrides) for commit in (args.before, args.after)
+            )
             differ += compare(file, expected, found, args.tolerance)
     sys.exit(1 if differ else 0)
 
 
-def rows_of(workdir: Path, commit: str, file: str, scale: str) -> dict[tuple[object, ...], dict[str, float]]:
+def rows_of(
+    workdir: Path, commit: str, file: str, scale: str, overrides: list[str]
+) -> dict[tuple[object, ...], dict[str, float]]:
     """Return the rows of an experiment file at a commit, by key."""
     commit = git("rev-parse", "--short", f"{commit}^{{commit}}").strip()
-    tree, results = workdir / f"tree_{commit}", workdir / f"rows_{commit}" / Path(file).stem
+    tree, results = workdir / f"tree_{commit}", workdir / "_".join([f"rows_{commit}", *overrides]) / Path(file).stem
     if not tree.exists():
         tree.mkdir(parents=True)
         archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE).stdout
         subprocess.run(["tar", "-x"], cwd=tree, input=archive, check=True)
-    command = [sys.executable, "-m", "robust_jax", "run", file, "--scale", scale, "--workdir", str(results.resolve())]
+    command = [
+        sys.executable,
+        "-m",
+        "robust_jax",
+        "run",
+        file,
+        "--scale",
+        scale,
+        "--workdir",
+        str(results.resolve()),
+        *overrides,
+    ]
     environment = os.environ | {"PYTHONPATH": str(tree.resolve())}
     subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.DEVNULL)
     rows: dict[tuple[object, ...], dict[str, float]] = {}
     for path in sorted(results.glob("*/results.jsonl")):
         for line in path.read_text().splitlines():
             row = json.loads(line)
+            if row["metric"] == "seconds":
+                continue
             numbers = {name: float(row[name]) for name in ("value", "low", "high", "count") if row[name] is not None}
             rows[tuple(row[name] for name in KEY)] = numbers
     return rows

@@ -1,35 +1,38 @@
-"""Pickles read as data: a pickle is a program that may call any function, and here nothing it names is called.
-
-The instructions are those of :mod:`pickletools`, which lists them and runs none.
-"""
+"""Pickles read as data. A pickle is a program that may call any function; here every name stands for inert data."""
 
 from __future__ import annotations
 
-import dataclasses
-import pickletools
+import pickle
 from collections.abc import Callable
-from typing import IO, TypeVar
-
-MARK = object()
-Kind = TypeVar("Kind")
+from typing import IO, NoReturn
 
 
 class Refused(ValueError):
     """A file asks for something that reading data does not need."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Global:
-    """The name of a function or class; never the thing itself."""
+class Global(type):
+    """A class in place of each function or class that a pickle names; ``__name__`` is the name. Nothing is imported."""
 
-    name: str
+    def __setstate__(cls, state: object) -> NoReturn:
+        raise Refused(f"it would set the state of {cls.__name__}.")
 
 
-@dataclasses.dataclass(frozen=True)
+class Attributed(dict[object, object]):
+    """A dictionary whose attributes, as of an ``OrderedDict``, are not read."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
 class Placeholder:
-    """Stands for an object that was not made."""
+    """An object that was not made; its state is not read."""
 
-    name: str
+    def __init__(self, name: str):
+        self.name = name
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def build(
@@ -37,9 +40,7 @@ def build(
     stand_in: Callable[[str, tuple[object, ...]], object],
     persistent: Callable[[object], object],
 ) -> object:
-    """The value that the next pickle of ``file`` describes, of plain containers and what the two functions give.
-
-    Sets are read as lists.
+    """Return the value of the next pickle of ``file``, of builtin types and what the two functions return.
 
     Args:
         file: at the start of a pickle; left after its end.
@@ -48,125 +49,31 @@ def build(
         persistent: identifier of an object kept outside the pickle to a value in place of it.
 
     Raises:
-        Refused: on any other call, named, and on instructions that need a registry or a buffer from outside.
-        ValueError, TypeError, LookupError, AttributeError: if the pickle is damaged.
+        Refused: on any other call, which is named.
+        pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError: if the pickle
+            is damaged or does with a value what its type does not support.
     """
-
-    def call(function: object, arguments: object) -> object:
-        if not isinstance(function, Global) or not isinstance(arguments, tuple):
-            raise Refused(f"it would call a {type(function).__name__}.")
-        return stand_in(function.name, arguments)
-
-    stack: list[object] = []
-    memo: dict[object, object] = {}
-    for opcode, argument, _ in pickletools.genops(file):
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return stack.pop()
-            case "INT" | "LONG" | "LONG1" | "LONG4" | "BININT" | "BININT1" | "BININT2" | "FLOAT" | "BINFLOAT":
-                stack.append(argument)
-            case (
-                "STRING" | "BINSTRING" | "SHORT_BINSTRING" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8" | "BYTEARRAY8"
-            ):
-                stack.append(argument)
-            case "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
-                stack.append(argument)
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
-            case "MARK":
-                stack.append(MARK)
-            case "POP":
-                stack.pop()
-            case "POP_MARK":
-                _since_mark(stack)
-            case "DUP":
-                stack.append(stack[-1])
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE":
-                stack.append(tuple(_since_mark(stack)))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                items = [stack.pop() for _ in range(int(opcode.name[-1]))]
-                stack.append(tuple(reversed(items)))
-            case "EMPTY_LIST" | "EMPTY_SET":
-                stack.append([])
-            case "LIST" | "FROZENSET":
-                stack.append(_since_mark(stack))
-            case "APPEND":
-                item = stack.pop()
-                _top(stack, list).append(item)
-            case "APPENDS" | "ADDITEMS":
-                items = _since_mark(stack)
-                _top(stack, list).extend(items)
-            case "EMPTY_DICT":
-                stack.append({})
-            case "DICT":
-                stack.append(_pairs(_since_mark(stack)))
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                _top(stack, dict)[key] = value
-            case "SETITEMS":
-                items = _since_mark(stack)
-                _top(stack, dict).update(_pairs(items))
-            case "GLOBAL":
-                stack.append(_global(*str(argument).split(" ", 1)))
-            case "STACK_GLOBAL":
-                attribute, module = stack.pop(), stack.pop()
-                stack.append(_global(module, attribute))
-            case "REDUCE" | "NEWOBJ":
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(call(function, arguments))
-            case "NEWOBJ_EX":
-                _, arguments, function = stack.pop(), stack.pop(), stack.pop()
-                stack.append(call(function, arguments))
-            case "OBJ":
-                function, *arguments = _since_mark(stack)
-                stack.append(call(function, tuple(arguments)))
-            case "INST":
-                stack.append(call(_global(*str(argument).split(" ", 1)), tuple(_since_mark(stack))))
-            case "BUILD":
-                stack.pop()
-                # What a dictionary or a placeholder has for attributes is of no interest.
-                if not isinstance(stack[-1], dict | Placeholder):
-                    top = stack[-1]
-                    name = top.name if isinstance(top, Global) else type(top).__name__
-                    raise Refused(f"it would set the state of {name}.")
-            case "BINPERSID":
-                stack.append(persistent(stack.pop()))
-            case name:
-                raise Refused(f"it has the instruction {name}, which data do not need.")
-    raise ValueError("its pickle has no end.")
+    return _Unpickler(file, stand_in, persistent).load()
 
 
-def _top(stack: list[object], kind: type[Kind]) -> Kind:
-    top = stack[-1]
-    if not isinstance(top, kind):
-        raise ValueError(f"expected a {kind.__name__} to fill, got a {type(top).__name__}.")
-    return top
+class _Unpickler(pickle.Unpickler):
+    def __init__(
+        self,
+        file: IO[bytes],
+        stand_in: Callable[[str, tuple[object, ...]], object],
+        persistent: Callable[[object], object],
+    ):
+        # Python 2 wrote texts as bytes.
+        super().__init__(file, encoding="latin1")
+        self._stand_in, self._persistent = stand_in, persistent
 
+    def find_class(self, module: str, name: str, /) -> Global:
+        full_name, stand_in = f"{module}.{name}", self._stand_in
 
-def _since_mark(stack: list[object]) -> list[object]:
-    items = []
-    while (item := stack.pop()) is not MARK:
-        items.append(item)
-    return items[::-1]
+        def new(cls: type, *arguments: object, **_: object) -> object:
+            return stand_in(full_name, arguments)
 
+        return Global(full_name, (), {"__new__": new})
 
-def _pairs(items: list[object]) -> dict[object, object]:
-    return dict(zip(items[::2], items[1::2], strict=True))
-
-
-def _global(module: object, attribute: object) -> Global:
-    if not isinstance(module, str) or not isinstance(attribute, str):
-        raise ValueError("a function has no name.")
-    return Global(f"{module}.{attribute}")
+    def persistent_load(self, pid: object) -> object:
+        return self._persistent(pid)

