@@ -233,10 +233,10 @@ def test_samples_and_table():
         assert float(noisy.removesuffix(" dB")) < float(denoised.removesuffix(" dB"))
         assert float(attacked.removesuffix(" dB")) < float(denoised.removesuffix(" dB"))
     rows = list(suite.rows(suites.Context(KEY, Smoothing(), evaluation())))
-    text = comparison_markdown({"one": rows})
+    text = comparison_markdown({"one": rows}, [suite.declaration])
     psnr = found(rows)
-    assert f"{-psnr['ObsAtk', 0.03].value:.2f}" in text
-    assert "−PSNR ObsAtk dB" in text
+    assert f"{psnr['ObsAtk', 0.03].value:.2f}" in text
+    assert "PSNR ObsAtk 0.03 dB ↑" in text
 
 
 def test_validation_is_for_classifiers():

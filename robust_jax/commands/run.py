@@ -48,7 +48,7 @@ def run(options: Run, overrides: list[str], *, command: str) -> int:
             train_source(name, experiment, folder / name, command=command, initial=initial, console=console)
     if jax.process_index() == 0:
         trees = {name: config.to_tree(experiment) for name, experiment in runs.items()}
-        declared = [each for experiment in runs.values() for each in suites.declarations(experiment.suites)]
+        declared = suites.declarations(*(experiment.suites for experiment in runs.values()))
         report.write_comparison(folder / folders.COMPARISON, rows, declared, configs=trees)
         pooled = report.pool_seeds(rows)
         console.print(report.comparison_table(pooled, declared, title=f"{file.slug}, {options.scale}"))

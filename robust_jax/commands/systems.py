@@ -82,9 +82,9 @@ def _results(file: ExperimentFile) -> dict[Scale, dict[str, Sequence[Row]]]:
     return found
 
 
-def _declared(file: ExperimentFile, scale: Scale) -> list[Declaration]:
+def _declared(file: ExperimentFile, scale: Scale) -> tuple[Declaration, ...]:
     """How the file's suites show their rows at a scale."""
-    return [each for experiment in file.runs(scale).values() for each in declarations(experiment.suites)]
+    return declarations(*(experiment.suites for experiment in file.runs(scale).values()))
 
 
 def _paper(file: ExperimentFile) -> str:
@@ -93,7 +93,7 @@ def _paper(file: ExperimentFile) -> str:
 
 
 def _section(
-    file: ExperimentFile, results: dict[Scale, dict[str, Sequence[Row]]], declared: dict[Scale, list[Declaration]]
+    file: ExperimentFile, results: dict[Scale, dict[str, Sequence[Row]]], declared: dict[Scale, tuple[Declaration, ...]]
 ) -> str:
     lines = [f"## [{file.slug}]({file.path.name})", "", f"{_paper(file)}. Claim: {file.paper.claim}.", ""]
     lines += [file.description, ""] if file.description else []

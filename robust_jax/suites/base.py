@@ -94,6 +94,6 @@ class Suite(Protocol):
         ...
 
 
-def declarations(suites: Mapping[str, Suite]) -> tuple[Declaration, ...]:
-    """Return what the suites of an experiment declare, in their order."""
-    return tuple(suite.declaration for suite in suites.values())
+def declarations(*suites: Mapping[str, Suite]) -> tuple[Declaration, ...]:
+    """Return what the suites of one experiment or several declare, in their order, each declaration once."""
+    return tuple(dict.fromkeys(suite.declaration for several in suites for suite in several.values()))

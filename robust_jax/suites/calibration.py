@@ -89,7 +89,7 @@ class Calibration(CorruptionSuite):
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        panels = (
+        panels = tuple(
             Panel("", ("clean", shift), metric, f"{shift}, {unit}", title, scale)
             for shift, unit in (("rotation", "degrees"), ("translation", "pixels"))
             if self._cases(shift)
@@ -99,7 +99,7 @@ class Calibration(CorruptionSuite):
         return (
             # Without names of corruptions there are neither cases of them nor means over them.
             *(figure for figure in super().figures[:1] if self.names),
-            Curves("Calibration of rotated and translated images", GEOMETRY_CAPTION, tuple(panels)),
+            *([Curves("Calibration of rotated and translated images", GEOMETRY_CAPTION, panels)] if panels else []),
             Curves("Risk and coverage", COVERAGE_CAPTION, (coverage,)),
         )
 

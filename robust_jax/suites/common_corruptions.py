@@ -34,11 +34,15 @@ class CommonCorruptions(CorruptionSuite):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        return (
+        means = (
             Column("mean error 15 %", "all", "mean_error_15", scale=100),
             Column("mean error 19 %", "all", "mean_error_19", scale=100),
             Column("mean error %", "all", "mean_error", scale=100),
             Column("mCE (AlexNet) %", "all", "mCE_AlexNet", scale=100, digits=1),
+        )
+        found = self.summaries()
+        return (
+            *(column for column in means if (column.case, column.level, column.metric) in found),
             Column("corrupted NLL", "all", "mean_nll", digits=3, secondary=True),
         )
 

@@ -37,8 +37,9 @@ class Denoising(Suite):
     so the worst of an example within rho is that of all radii up to it. Random perturbations of different rho point in
     the same direction.
 
-    Of every image the same noise is taken in all cases; it depends on the key and the image's id. Neither noisy images
-    nor denoised ones are clipped to [0, 1]. What is found in a batch is kept as soon as it is.
+    The predictor is the denoiser, images [b, h, w, c] to images. An image has the same noise in all cases; it depends
+    on the key and the image's id. Neither noisy images nor denoised ones are clipped to [0, 1]. What is found in a
+    batch is kept as soon as it is.
 
     Raises:
         ValueError: if sigma is not positive, there is no radius, or one is negative; when run, if the predictor does
