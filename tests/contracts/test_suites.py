@@ -78,13 +78,11 @@ SUITES = {
     "vote": (suites.Spatial(grid=None, draws=2, votes=3), ONE, ()),
     "translation": (suites.Translation(3), ONE, ()),
     "universal": (
-        suites.Universal(attacks.UniversalPGD(eps=0.3, steps=3), num_fit=20, num_test=20, patch=4, offsets=(-1, 0, 1)),
+        suites.Universal(attacks.UniversalPGD(eps=0.5, steps=40), num_fit=20, num_test=20, patch=4, offsets=(-1, 0, 1)),
         ONE,
         (),
     ),
 }
-# Of bins or of the ranks of examples: biased statistics, whose intervals need not hold the value.
-BIASED = {"ece", "mean_ece", "debiased_squared_ece", "risk", "e_aurc", "aurc", "augrc"}
 # Seconds are of the machine.
 MEASURED = {"seconds"}
 
@@ -162,7 +160,7 @@ def test_declared_figures_have_rows(name):
 
 
 def test_intervals_hold_the_value(name):
-    rows = [row for row in result(name)[0] if row.low is not None and row.metric not in BIASED]
+    rows = [row for row in result(name)[0] if row.low is not None]
     for row in rows:
         assert row.low - 1e-6 <= row.value <= row.high + 1e-6, row
 
