@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from robust_jax import attacks, config, data, models, predictors, suites
+from robust_jax import attacks, config, data, detectors, models, predictors, suites
 from robust_jax.core.mesh import data_mesh
 from robust_jax.declarations import CaseTable, Curves, LevelGrid, LevelTable, Shift
 
@@ -59,7 +59,7 @@ SUITES = {
     "clean": (suites.Clean(), ONE, ()),
     "random_lp": (suites.RandomLp(), ONE, ()),
     "adversarial": (suites.Adversarial((attacks.FGSM(), attacks.PGD(steps=3)), (0.02, 0.05)), ONE, ()),
-    "autoattack": (suites.AutoAttack(attacks.AutoAttack(steps=3, queries=5), (0.02,), alone=True), ONE, ()),
+    "autoattack": (suites.AutoAttack(attacks.AutoAttack(steps=3, queries=5), (0.02,)), ONE, ()),
     "attack_survey": (suites.AttackSurvey((attacks.FGSM(eps=0.1), attacks.PGD(eps=0.1, steps=3))), ONE, ()),
     "calibration": (suites.Calibration(FEW, (1, 3), rotations=(30,), translations=(2,)), ONE, ()),
     "class_separation": (suites.ClassSeparation(), ONE, ()),
@@ -71,7 +71,11 @@ SUITES = {
     "learned_ranges": (suites.LearnedRanges(), augmented, ()),
     "members": (suites.Members((1, 2)), THREE, ()),
     "natural_shift": (suites.NaturalShift({"noise": NOISE}), ONE, ()),
-    "out_of_distribution": (suites.OutOfDistribution({"noise": NOISE}), THREE, ()),
+    "out_of_distribution": (
+        suites.OutOfDistribution({"noise": NOISE}, detectors=(detectors.Energy(), detectors.MutualInformation())),
+        THREE,
+        (),
+    ),
     "perturbations": (suites.Perturbations(("gaussian_noise", "tilt")), ONE, ("mFR (AlexNet) %",)),
     "regression": (suites.RegressionSuite(), normal, ()),
     "spatial": (suites.Spatial(grid=(3, 3, 3), draws=2, first_order_steps=2), ONE, ()),

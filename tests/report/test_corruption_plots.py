@@ -13,7 +13,7 @@ DECLARED = suites.declarations(
         "clean": suites.Clean(),
         "common_corruptions": suites.CommonCorruptions(),
         "corruptions_bar": suites.CorruptionsBar(),
-        "interventions": suites.Interventions(("all", "bar_imagenet")),
+        "interventions": suites.Interventions(tuple(corruptions.COMPONENTS)),
     }
 )
 
@@ -71,7 +71,7 @@ def test_nothing_without_rows(runs):
 
 
 def test_every_component_has_a_place():
-    rows = [row(name, 1.0, 0.5) for name in corruptions.COMPONENTS]
+    rows = [row(name, 1.0, 0.5, suite="interventions") for name in corruptions.COMPONENTS]
     page = severity_heat_map({"run": rows}, DECLARED)
     for name in corruptions.COMPONENTS:
         assert name.replace("_", " ") in page
