@@ -47,7 +47,7 @@ def main(arguments: Arguments) -> None:
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        rows = list(suite.rows(jax.random.key(1), predictor, evaluation))
+        rows = list(suite.rows(suites.Context(jax.random.key(1), predictor, evaluation)))
         seconds.append(time.perf_counter() - start)
     cases = len({(row.case, row.severity) for row in rows if row.case in corruptions.COMPONENTS and row.severity})
     cold, warm = seconds

@@ -27,6 +27,7 @@ ROOMS = (
     "augmentations",
     "corruptions",
     "data",
+    "declarations",
     "detectors",
     "models",
     "objectives",

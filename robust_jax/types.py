@@ -266,13 +266,12 @@ class Evaluation(Protocol):
         """Unit of each standardised real target in the data's units; () where labels are classes."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the examples, equal for equal examples in equal order, whatever the batches."""
+        ...
+
     def batches(self) -> Iterator[Batch]: ...
-
-
-class Suite(Protocol):
-    """An evaluation recipe."""
-
-    def rows(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, **kwargs: Any) -> Iterator[Row]: ...
 
 
 @dataclasses.dataclass(frozen=True)

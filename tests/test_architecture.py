@@ -9,7 +9,7 @@ from pathlib import Path
 import robust_jax
 
 PACKAGE = Path(__file__).parent.parent / "robust_jax"
-PLUMBING = {"types", "core"}
+PLUMBING = {"types", "core", "declarations"}
 METHOD_ROOMS = {
     "corruptions", "augmentations", "predictors", "attacks", "objectives", "models", "weights", "posteriors",
     "detectors", "certificates", "tasks", "metrics",
@@ -18,6 +18,7 @@ BELOW_METHODS = PLUMBING | {"mathematics", "images"}
 ALLOWED = {
     "types": set(),
     "core": {"types"},
+    "declarations": set(),
     "mathematics": PLUMBING,
     "images": PLUMBING | {"mathematics"},
     **dict.fromkeys(METHOD_ROOMS, BELOW_METHODS),

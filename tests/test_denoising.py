@@ -156,7 +156,7 @@ def test_a_classifier_is_no_denoiser():
     with pytest.raises(ValueError, match="return images"):
         evaluate(objectives.Denoising(), KEY, classifier, None, batch(4))
     with pytest.raises(ValueError, match="returns images"):
-        list(suites.Denoising().rows(KEY, lambda images: images[:, 0, 0], evaluation()))
+        list(suites.Denoising().rows(suites.Context(KEY, lambda images: images[:, 0, 0], evaluation())))
 
 
 def test_psnr():
@@ -173,7 +173,7 @@ def test_random_perturbations():
 
 def test_suite_without_denoising_in_closed_form():
     """Noise n of mean m and standard deviation s per image: the worst within rho is (s + rho)² + m²."""
-    rows = list(suites.Denoising(SIGMA, radii=RADII).rows(KEY, identity, evaluation()))
+    rows = list(suites.Denoising(SIGMA, radii=RADII).rows(suites.Context(KEY, identity, evaluation())))
     psnr, drop = found(rows), found(rows, "psnr_drop")
     noise = [np.asarray(gaussian_noise(KEY, SIGMA, b) - b.image)[np.asarray(b.mask)] for b in evaluation().batches()]
     noise = np.concatenate(noise).reshape(40, -1).astype(float)
@@ -195,7 +195,7 @@ def test_suite_without_denoising_in_closed_form():
 
 
 def test_attack_is_worse_than_chance():
-    rows = list(suites.Denoising(SIGMA, radii=RADII[::-1]).rows(KEY, Smoothing(), evaluation()))
+    rows = list(suites.Denoising(SIGMA, radii=RADII[::-1]).rows(suites.Context(KEY, Smoothing(), evaluation())))
     psnr = found(rows)
     assert psnr["denoised", None].value > psnr["noisy", None].value
     for rho in RADII:
@@ -208,14 +208,14 @@ def test_batches_do_not_matter_and_finished_ones_are_kept(tmp_path):
     suite = suites.Denoising(SIGMA, attacks.ObsAtk(steps=2, start="uniform"), RADII)
     shares = []
     store = suites.CaseStore(tmp_path)
-    first = list(suite.rows(KEY, Smoothing(), evaluation(16), store=store, advance=shares.append))
+    first = list(suite.rows(suites.Context(KEY, Smoothing(), evaluation(16), store=store, advance=shares.append)))
     assert sum(shares) == pytest.approx(suite.num_cases)
-    other = list(suite.rows(KEY, Smoothing(), evaluation(40)))
+    other = list(suite.rows(suites.Context(KEY, Smoothing(), evaluation(40))))
     for row, again in zip(first, other, strict=True):
         assert (row.case, row.metric, row.severity) == (again.case, again.metric, again.severity)
         np.testing.assert_allclose(row.value, again.value, atol=1e-3)
     model = Smoothing()
-    assert list(suite.rows(KEY, model, evaluation(16), store=suites.CaseStore(tmp_path))) == first
+    assert list(suite.rows(suites.Context(KEY, model, evaluation(16), store=suites.CaseStore(tmp_path)))) == first
     assert model.traces == 0
     assert len(list(tmp_path.rglob("*batch=*.npz"))) == 3 * suite.num_cases
     assert config.from_json(config.to_json(suite)) == suite
@@ -223,7 +223,7 @@ def test_batches_do_not_matter_and_finished_ones_are_kept(tmp_path):
 
 def test_samples_and_table():
     suite = suites.Denoising(SIGMA, radii=RADII)
-    samples = suite.samples(KEY, Smoothing(), evaluation(), num_images=3)
+    samples = suite.samples(suites.Context(KEY, Smoothing(), evaluation()), num_images=3)
     assert samples.titles == ["clean", "noisy", "denoised", "under attack"]
     assert samples.images.shape == (3, 4, 8, 8, 3)
     np.testing.assert_array_equal(samples.images[:, 0], clean_images()[:3])
@@ -232,11 +232,11 @@ def test_samples_and_table():
         assert clean == ""
         assert float(noisy.removesuffix(" dB")) < float(denoised.removesuffix(" dB"))
         assert float(attacked.removesuffix(" dB")) < float(denoised.removesuffix(" dB"))
-    rows = list(suite.rows(KEY, Smoothing(), evaluation()))
-    text = comparison_markdown({"one": rows})
+    rows = list(suite.rows(suites.Context(KEY, Smoothing(), evaluation())))
+    text = comparison_markdown({"one": rows}, [suite.declaration])
     psnr = found(rows)
-    assert f"{-psnr['ObsAtk', 0.03].value:.2f}" in text
-    assert "−PSNR ObsAtk dB" in text
+    assert f"{psnr['ObsAtk', 0.03].value:.2f}" in text
+    assert "PSNR ObsAtk 0.03 dB ↑" in text
 
 
 def test_validation_is_for_classifiers():

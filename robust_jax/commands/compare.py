@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from robust_jax import report
-from robust_jax.commands.workdir import RESULTS, read_config
+from robust_jax.commands.workdir import RESULTS, read_config, read_declarations
 from robust_jax.types import Row
 
 
@@ -23,12 +23,13 @@ def compare(workdirs: tuple[str, ...], *, out: str) -> int:
     names = _distinct_names(folders)
     rows: dict[str, list[Row]] = {name: report.read_rows(path / RESULTS) for name, path in names.items()}
     configs = {name: read_config(path) for name, path in names.items()}
+    declared = [each for path in names.values() for each in read_declarations(path)]
     console = Console()
     pooled = report.pool_seeds(rows)
-    console.print(report.comparison_table(pooled))
-    for title, table in report.attack_tables(pooled).items():
+    console.print(report.comparison_table(pooled, declared))
+    for title, table in report.suite_tables(pooled, declared).items():
         console.print(table.terminal(title))
-    report.write_comparison(Path(out), rows, configs=configs)
+    report.write_comparison(Path(out), rows, declared, configs=configs)
     console.print(out, soft_wrap=True)
     return 0
 

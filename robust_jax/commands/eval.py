@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from robust_jax import config, report
+from robust_jax import config, report, suites
 from robust_jax.commands import workdir as folders
 from robust_jax.commands.options import Eval
 from robust_jax.commands.overrides import override_experiment
@@ -37,8 +37,9 @@ def evaluate_again(options: Eval, overrides: list[str], *, command: str) -> int:
     rows = evaluate_and_report(name, experiment, trained, workdir, command=command, console=console)
     if jax.process_index() == 0:
         write_atomically(workdir / folders.CONFIG, config.to_json(experiment) + "\n")
-        console.print(report.comparison_table({name: rows}, title=f"step {trained.step}"))
-        for title, table in report.attack_tables({name: rows}).items():
+        declared = suites.declarations(experiment.suites)
+        console.print(report.comparison_table({name: rows}, declared, title=f"step {trained.step}"))
+        for title, table in report.suite_tables({name: rows}, declared).items():
             console.print(table.terminal(title))
         console.print(str(workdir / folders.REPORT), soft_wrap=True)
     return 0

@@ -16,6 +16,7 @@ from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.options import Run
 from robust_jax.commands.overrides import override_experiment
 from robust_jax.commands.sources import source_variables, train_source, with_sources
+from robust_jax.core.files import write_atomically
 from robust_jax.core.keys import RunKeys
 from robust_jax.core.mesh import data_mesh
 from robust_jax.train import Experiment, FromRun, Preempted, TrainedEnsemble, Variables, fit_predictor
@@ -47,10 +48,11 @@ def run(options: Run, overrides: list[str], *, command: str) -> int:
             train_source(name, experiment, folder / name, command=command, initial=initial, console=console)
     if jax.process_index() == 0:
         trees = {name: config.to_tree(experiment) for name, experiment in runs.items()}
-        report.write_comparison(folder / folders.COMPARISON, rows, configs=trees)
+        declared = suites.declarations(*(experiment.suites for experiment in runs.values()))
+        report.write_comparison(folder / folders.COMPARISON, rows, declared, configs=trees)
         pooled = report.pool_seeds(rows)
-        console.print(report.comparison_table(pooled, title=f"{file.slug}, {options.scale}"))
-        for title, table in report.attack_tables(pooled).items():
+        console.print(report.comparison_table(pooled, declared, title=f"{file.slug}, {options.scale}"))
+        for title, table in report.suite_tables(pooled, declared).items():
             console.print(table.terminal(title))
         for name in runs:
             console.print(f"{name}: {folder / name / folders.REPORT}", soft_wrap=True)
@@ -102,29 +104,42 @@ def run_experiment(
 def evaluate_and_report(
     name: str, experiment: Experiment, trained: TrainedEnsemble, workdir: Path, *, command: str, console: Console | None
 ) -> list[Row]:
-    """Runs the suites on the test split; writes ``results.jsonl`` and ``report.html``."""
-    mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
-    source = experiment.data.load("test")
-    evaluation = data.evaluation(source, batch_size=experiment.execution.eval_batch_size, mesh=mesh)
-    labels = suites.RowLabels(run=name, model=type(experiment.model).__name__, seed=experiment.seed)
-    key = RunKeys(jax.random.key(experiment.seed)).evaluation()
-    store = suites.CaseStore(workdir / folders.EVALUATION)
-    rows = suites.evaluate(
-        experiment.suites, key, trained.predictor, evaluation, store=store, labels=labels, console=console
-    )
-    showing = [suite for suite in experiment.suites.values() if hasattr(suite, "samples")]
-    samples = [suite.samples(key, trained.predictor, evaluation) for suite in showing]
+    """Runs the suites on the test split; writes ``declarations.json``, ``results.jsonl`` and ``report.html``."""
+    context = evaluation_context(name, experiment, trained, workdir)
+    rows = suites.evaluate(experiment.suites, context, console=console)
+    samples = [suite.samples(context) for suite in experiment.suites.values() if isinstance(suite, suites.HasSamples)]
     if jax.process_index() == 0:
+        declared = suites.declarations(experiment.suites)
+        write_atomically(workdir / folders.DECLARATIONS, config.to_json(declared) + "\n")
         report.write_rows(workdir / folders.RESULTS, rows)
         report.write_report(
             workdir / folders.REPORT,
             rows,
+            declared,
             config=config.to_tree(experiment),
             command=command,
             versions=versions(),
             samples=samples,
         )
     return rows
+
+
+def evaluation_context(name: str, experiment: Experiment, trained: TrainedEnsemble, workdir: Path) -> suites.Context:
+    """Return the predictor of a run with its test split, its store of finished cases and the labels of its rows."""
+    execution = experiment.execution
+    mesh = data_mesh(jax.devices()[: execution.num_devices])
+
+    def load(split: str) -> data.Evaluation:
+        return data.evaluation(experiment.data.load(split), batch_size=execution.eval_batch_size, mesh=mesh)
+
+    return suites.Context(
+        RunKeys(jax.random.key(experiment.seed)).evaluation(),
+        trained.predictor,
+        load("test"),
+        store=suites.CaseStore(workdir / folders.EVALUATION),
+        labels=suites.RowLabels(run=name, model=type(experiment.model).__name__, seed=experiment.seed),
+        load=load,
+    )
 
 
 def versions() -> dict[str, str]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from robust_jax.commands.experiment_file import ExperimentFile, load_experiment_file
+from robust_jax.commands.experiment_file import SCALES, ExperimentFile, load_experiment_file
 from robust_jax.commands.workdir import RESULTS
 from robust_jax.core.files import write_atomically
-from robust_jax.report import attack_tables, comparison_markdown, headline, pool_seeds, read_rows, write_rows
-from robust_jax.types import Row
+from robust_jax.declarations import Declaration
+from robust_jax.report import comparison_markdown, headline, pool_seeds, read_rows, suite_tables, write_rows
+from robust_jax.suites import declarations
+from robust_jax.types import Row, Scale
 
 HEADER = """# Experiments
 
@@ -48,9 +50,10 @@ def systems(folder: str, *, record: str | None = None) -> int:
     sections = []
     for file in files:
         results = _results(file)
-        last = "; ".join(f"{scale}: {headline(runs)}" for scale, runs in results.items()) or "not yet run"
-        table.add_row(file.slug, _paper(file), file.paper.claim, last)
-        sections.append(_section(file, results))
+        declared = {scale: _declared(file, scale) for scale in results}
+        last = "; ".join(f"{scale}: {headline(runs, declared[scale])}" for scale, runs in results.items())
+        table.add_row(file.slug, _paper(file), file.paper.claim, last or "not yet run")
+        sections.append(_section(file, results, declared))
     Console().print(table)
     write_atomically(root / "README.md", "\n".join([HEADER, *sections]))
     print(root / "README.md")
@@ -65,15 +68,23 @@ def _record(finished: Path, root: Path) -> None:
     write_rows(root / "results" / f"{finished.resolve().parent.name}_{finished.resolve().name}.jsonl", rows)
 
 
-def _results(file: ExperimentFile) -> dict[str, dict[str, Sequence[Row]]]:
+def _results(file: ExperimentFile) -> dict[Scale, dict[str, Sequence[Row]]]:
     """The runs of every scale that was recorded, those of several seeds as one."""
     found = {}
-    for path in sorted((file.path.parent / "results").glob(f"{file.slug}_*.jsonl")):
+    for scale in SCALES:
+        path = file.path.parent / "results" / f"{file.slug}_{scale}.jsonl"
+        if not path.is_file():
+            continue
         runs: dict[str, list[Row]] = {}
         for row in read_rows(path):
             runs.setdefault(row.run, []).append(row)
-        found[path.stem.removeprefix(f"{file.slug}_")] = pool_seeds(runs)
+        found[scale] = pool_seeds(runs)
     return found
+
+
+def _declared(file: ExperimentFile, scale: Scale) -> tuple[Declaration, ...]:
+    """How the file's suites show their rows at a scale."""
+    return declarations(*(experiment.suites for experiment in file.runs(scale).values()))
 
 
 def _paper(file: ExperimentFile) -> str:
@@ -81,14 +92,16 @@ def _paper(file: ExperimentFile) -> str:
     return paper.title if paper.arxiv is None else f"{paper.title} (arXiv {paper.arxiv})"
 
 
-def _section(file: ExperimentFile, results: dict[str, dict[str, Sequence[Row]]]) -> str:
+def _section(
+    file: ExperimentFile, results: dict[Scale, dict[str, Sequence[Row]]], declared: dict[Scale, tuple[Declaration, ...]]
+) -> str:
     lines = [f"## [{file.slug}]({file.path.name})", "", f"{_paper(file)}. Claim: {file.paper.claim}.", ""]
     lines += [file.description, ""] if file.description else []
     if not results:
         lines += ["Not yet run.", ""]
     for scale, runs in results.items():
         dataset = ", ".join(sorted({row.dataset for rows in runs.values() for row in rows}))
-        lines += [f"Measured at `--scale {scale}` on {dataset}:", "", comparison_markdown(runs), ""]
-        for table in attack_tables(runs).values():
+        lines += [f"Measured at `--scale {scale}` on {dataset}:", "", comparison_markdown(runs, declared[scale]), ""]
+        for table in suite_tables(runs, declared[scale]).values():
             lines += [table.markdown(), ""]
     return "\n".join(lines)

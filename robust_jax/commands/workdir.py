@@ -1,12 +1,13 @@
 """The work folder of one run::
 
-config.json      the experiment, as a plain value
-command.txt      the command that made it
-checkpoints/     training states
-metrics.jsonl    training curves, also under tensorboard/
-evaluation/      finished cases, example by example
-results.jsonl    the rows; present when the run is complete
-report.html      the rows, to look at
+config.json        the experiment, as a plain value
+command.txt        the command that made it
+checkpoints/       training states
+metrics.jsonl      training curves, also under tensorboard/
+evaluation/        finished cases, example by example
+declarations.json  how the suites show their rows
+results.jsonl      the rows; present when the run is complete
+report.html        the rows, to look at
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from pathlib import Path
 
 import jax
 
-from robust_jax import config
+from robust_jax import config, suites
 from robust_jax.config import ConfigError
 from robust_jax.core.files import write_atomically
+from robust_jax.declarations import Declaration
 from robust_jax.train import Experiment
 
 CONFIG = "config.json"
 COMMAND = "command.txt"
 RESULTS = "results.jsonl"
+DECLARATIONS = "declarations.json"
 REPORT = "report.html"
 COMPARISON = "compare.html"
 EVALUATION = "evaluation"
@@ -66,6 +69,24 @@ def read_config(workdir: Path) -> dict:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is damaged: {error}") from error
+
+
+def read_declarations(workdir: Path) -> tuple[Declaration, ...]:
+    """How the suites of a finished run show their rows; of a folder without declarations, as its suites do today.
+
+    Raises:
+        ConfigError: if the declarations are damaged, or there are none and the suites cannot be rebuilt.
+    """
+    path = workdir / DECLARATIONS
+    if path.is_file():
+        return config.from_json(path.read_text())
+    try:
+        return suites.declarations(config.from_tree(read_config(workdir)["suites"]))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{workdir} has no {DECLARATIONS}, and its suites cannot be rebuilt ({error}); write it with "
+            f"robust-jax run or robust-jax eval."
+        ) from error
 
 
 def without_execution(tree: dict) -> dict:

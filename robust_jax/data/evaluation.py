@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Iterator
 from typing import Literal
 
@@ -17,6 +19,8 @@ from robust_jax.data.source import Source
 from robust_jax.types import Batch
 
 _as_batch = jax.jit(as_batch)
+# Sets up to this size are hashed whole; of larger ones, all ids and some examples spread over the set.
+HASHED_BYTES, HASHED_EXAMPLES = 128 << 20, 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +55,25 @@ class Evaluation:
     @property
     def target_scale(self) -> tuple[float, ...]:
         return self.source.target_scale
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the examples, equal for equal examples in equal order, whatever the batches.
+
+        A set of more than 128 MiB, decoded, is hashed by its ids and 256 examples spread over it.
+        """
+        source = self.source
+        described = (source.name, source.split, source.class_names, source.image_shape, source.target_scale)
+        found = hashlib.sha256(repr(described).encode())
+        if source.num_bytes <= HASHED_BYTES:
+            arrays = (*source.decode(), source.ids)
+        else:
+            positions = np.unique(np.linspace(0, len(source) - 1, HASHED_EXAMPLES).astype(np.int64))
+            arrays = (*source.take(positions), source.ids)
+        for array in arrays:
+            found.update(repr((array.shape, array.dtype.str)).encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def batches(self) -> Iterator[Batch]:
         """Masked batches, split over the devices; uint8 images are float32 in [0, 1]."""

@@ -1,19 +1,31 @@
-"""Plots of rows about named corruptions: heat maps of corruption and severity, and curves by what is intervened on."""
+"""Plots of cases at several severities, as of named corruptions: heat maps, and curves of groups of cases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robust_jax.corruptions import COMPONENTS, VARIABLES
-from robust_jax.report.plots import INK, SOFT, STYLE, Runs, colours, draw_clean_error, name_runs, panels, plain, svg
+from robust_jax.declarations import LevelGrid
+from robust_jax.report.plots import (
+    INK,
+    SOFT,
+    STYLE,
+    Declared,
+    Runs,
+    colours,
+    draw_baseline,
+    figures_of,
+    name_runs,
+    panels,
+    plain,
+    svg,
+)
 from robust_jax.types import Row
 
-SUITES = ("common_corruptions", "corruptions_bar", "interventions")
 # Dark text on light cells, light on dark ones; the colour map is the same on light and on dark paper.
 COLOUR_MAP, DARK_FROM = "YlOrBr", 0.62
 
@@ -21,15 +33,16 @@ Errors = dict[str, dict[float, float]]
 """Error by corruption and severity."""
 
 
-def severity_heat_map(runs: Runs) -> str | None:
-    """Errors in % by corruption and severity, a panel for each run, corruptions grouped by their variable.
+def severity_heat_map(runs: Runs, declared: Declared) -> str | None:
+    """Errors in % by case and severity, a panel for each run, the cases in the groups that suites declare.
 
-    None if no run has been evaluated under named corruptions.
+    None if no run has such cases.
     """
-    errors = {name: corruption_errors(rows) for name, rows in runs.items()}
-    names = _grouped({name for run in errors.values() for name in run})
-    if not names:
+    errors = {name: case_errors(rows, declared) for name, rows in runs.items()}
+    groups = _groups(errors, declared)
+    if not groups:
         return None
+    names = [name for members in groups.values() for name in members]
     severities = sorted({severity for run in errors.values() for cells in run.values() for severity in cells})
     shown = {name: run for name, run in errors.items() if run}
     with matplotlib.rc_context(STYLE):
@@ -43,51 +56,56 @@ def severity_heat_map(runs: Runs) -> str | None:
             axis.set_xticks(range(len(severities)), [f"{severity:g}" for severity in severities])
             axis.set_xlabel("severity")
         axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-        _label_groups(axes[-1], names)
+        _label_groups(axes[-1], [group for group, members in groups.items() for _ in members])
         return svg(figure, "heat-map")
 
 
-def severity_curves(runs: Runs) -> str | None:
-    """Mean error against severity, a panel for each variable of the imaging process and a line for each run.
+def severity_curves(runs: Runs, declared: Declared) -> str | None:
+    """Mean error against severity, a panel for each group of cases and a line for each run.
 
-    None if no run has been evaluated under named corruptions at more than one severity.
+    None if no run has such cases at more than one severity.
     """
-    errors = {name: corruption_errors(rows) for name, rows in runs.items()}
-    names = _grouped({name for run in errors.values() for name in run})
-    variables = list(dict.fromkeys(COMPONENTS[name].variable for name in names))
-    if not names or len({s for run in errors.values() for cells in run.values() for s in cells}) < 2:
+    errors = {name: case_errors(rows, declared) for name, rows in runs.items()}
+    groups = _groups(errors, declared)
+    if not groups or len({s for run in errors.values() for cells in run.values() for s in cells}) < 2:
         return None
     with matplotlib.rc_context(STYLE):
         figure, axes = panels(
-            len(variables), columns=4, size=(2.6, 2.1), xlabel="severity", ylabel="error %", sharex=True, sharey=True
+            len(groups), columns=4, size=(2.6, 2.1), xlabel="severity", ylabel="error %", sharex=True, sharey=True
         )
-        for axis, variable in zip(axes, variables, strict=True):
-            members = [name for name in names if COMPONENTS[name].variable == variable]
+        for axis, (group, members) in zip(axes, groups.items(), strict=True):
             for colour, (name, run) in zip(colours(len(errors)), errors.items(), strict=True):
                 curve = _mean_curve([run[member] for member in members if member in run])
                 axis.plot(*curve, "o-", color=colour, markersize=3, linewidth=1.4, label=plain(name))
-                draw_clean_error(axis, runs[name], colour)
-            axis.set_title(f"{variable} ({len(members)})")
+                draw_baseline(axis, runs[name], declared, colour, "error", 100)
+            axis.set_title(f"{plain(group)} ({len(members)})")
             axis.grid()
         axes[0].set_ylim(bottom=0)
         name_runs(figure, axes[0], runs)
         return svg(figure, "severity")
 
 
-def corruption_errors(rows: Sequence[Row]) -> Errors:
-    """Error by corruption and severity, from the rows of any suite of named corruptions."""
+def case_errors(rows: Sequence[Row], declared: Declared) -> Errors:
+    """Return the error by case and severity, from the rows of all suites that declare a grid of cases."""
+    places = {
+        (suite, case) for suite, grid in figures_of(declared, LevelGrid) for _, cases in grid.groups for case in cases
+    }
     errors: Errors = {}
     for row in rows:
-        known = row.suite in SUITES and row.metric == "error" and row.case in COMPONENTS
-        if known and row.severity is not None:
+        if row.metric == "error" and row.severity is not None and (row.suite, row.case) in places:
             errors.setdefault(row.case, {})[row.severity] = row.value
     return errors
 
 
-def _grouped(names: set[str]) -> list[str]:
-    """By variable, and within one in the order of the benchmarks."""
-    order = list(COMPONENTS)
-    return sorted(names, key=lambda name: (VARIABLES.index(COMPONENTS[name].variable), order.index(name)))
+def _groups(errors: Mapping[str, Errors], declared: Declared) -> dict[str, list[str]]:
+    """The cases that there are, in their groups; those of several suites stand together."""
+    known = {case for run in errors.values() for case in run}
+    groups: dict[str, list[str]] = {}
+    for _, grid in figures_of(declared, LevelGrid):
+        for group, cases in grid.groups:
+            members = groups.setdefault(group, [])
+            members.extend(case for case in cases if case in known and case not in members)
+    return {group: members for group, members in groups.items() if members}
 
 
 def _mean_curve(cells: Sequence[dict[float, float]]) -> tuple[list[float], list[float]]:
@@ -104,13 +122,12 @@ def _draw_cells(axis: Axes, cells: np.ndarray) -> None:
     axis.tick_params(length=0)
 
 
-def _label_groups(axis: Axes, names: Sequence[str]) -> None:
-    """Variables at the right, with a line between groups."""
-    variables = [COMPONENTS[name].variable for name in names]
-    for variable in dict.fromkeys(variables):
-        places = [i for i, other in enumerate(variables) if other == variable]
+def _label_groups(axis: Axes, groups: Sequence[str]) -> None:
+    """Groups at the right, with a line between them."""
+    for group in dict.fromkeys(groups):
+        places = [i for i, other in enumerate(groups) if other == group]
         axis.annotate(
-            variable,
+            plain(group),
             (1.0, np.mean(places)),
             xycoords=("axes fraction", "data"),
             xytext=(6, 0),
@@ -120,6 +137,6 @@ def _label_groups(axis: Axes, names: Sequence[str]) -> None:
             color=SOFT,
         )
     for panel in axis.figure.axes:
-        for i in range(1, len(variables)):
-            if variables[i] != variables[i - 1]:
+        for i in range(1, len(groups)):
+            if groups[i] != groups[i - 1]:
                 panel.axhline(i - 0.5, color=INK, linewidth=0.6)

@@ -10,18 +10,14 @@ from pathlib import Path
 from robust_jax import config as configs_module
 from robust_jax.config import Tree
 from robust_jax.core.files import write_atomically
-from robust_jax.report.attack_tables import TextTable, adversarial_curves, attack_tables
-from robust_jax.report.calibration_plots import (
-    geometry_curves,
-    member_disagreement,
-    risk_coverage_curves,
-    severity_box_plots,
-)
+from robust_jax.report.calibration_plots import member_disagreement, severity_box_plots
 from robust_jax.report.corruption_plots import severity_curves, severity_heat_map
-from robust_jax.report.plots import Samples, error_curves, reliability_diagram, sample_grid
+from robust_jax.report.curves import curve_figures
+from robust_jax.report.plots import Samples, reliability_diagram, sample_grid
 from robust_jax.report.seeds import pool_seeds
 from robust_jax.report.shift_plots import effective_robustness_plot, effective_robustness_table
-from robust_jax.report.tables import Runs, comparison_cells
+from robust_jax.report.tables import Declared, Runs, comparison_cells
+from robust_jax.report.text_tables import TextTable, suite_tables
 from robust_jax.types import Row
 
 STYLE = """
@@ -46,25 +42,13 @@ pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6p
   overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; color: var(--mark); }
 """
 
-CURVES_CAPTION = (
-    "Error against the radius eps of the noise, a panel for each norm; bands are 95 % intervals, "
-    "dotted lines the clean error."
-)
-SEVERITY_CAPTION = (
-    "Mean error of the corruptions that intervene on one variable of the imaging process, against their severity; "
-    "dotted lines are the clean error."
-)
-ADVERSARIAL_CAPTION = "Error on the worst inputs found within each radius; dotted lines are the clean error."
-HEAT_MAP_CAPTION = "Error in % under each corruption at each severity."
+SEVERITY_CAPTION = "Mean error of each group of cases against their severity; dotted lines are the clean error."
+HEAT_MAP_CAPTION = "Error in % of each case at each severity."
 CALIBRATION_CAPTION = (
     "Accuracy against confidence, in bins; on the dashed line confidence equals accuracy. "
     "Bars are 95 % intervals, larger marks stand for more examples."
 )
-BOXES_CAPTION = (
-    "By severity, over corruptions: boxes are of quartiles, whiskers reach to the best and the worst corruption."
-)
-GEOMETRY_CAPTION = "Images turned and moved, against how far; bands are 95 % intervals."
-COVERAGE_CAPTION = "Error among the predictions of greatest confidence, against their share of all; bands are 95 %."
+BOXES_CAPTION = "By severity, over cases: boxes are of quartiles, whiskers reach to the best and the worst case."
 MEMBERS_CAPTION = "How often two members predict different classes, in %; on the diagonal is the error of each."
 SHIFT_CAPTION = (
     "Accuracy under shift against accuracy on clean images, on axes of logits. Round marks are standard models, to "
@@ -78,6 +62,7 @@ RESTORED_CAPTION = "What became of images; PSNR is to the clean ones. Values bey
 def write_report(
     path: Path,
     rows: Sequence[Row],
+    declared: Declared,
     *,
     config: Mapping[str, Tree],
     command: str,
@@ -89,6 +74,7 @@ def write_report(
     Args:
         path: the file.
         rows: its results.
+        declared: how its suites show them.
         config: the experiment's tree.
         command: how to make it again.
         versions: what it was made with.
@@ -97,8 +83,8 @@ def write_report(
     first = rows[0] if rows else None
     runs = {first.run if first else "run": rows}
     sections = [
-        _section("Results", _table(runs) + _details("Every case", _cases(rows))),
-        *_plots(runs),
+        _section("Results", _table(runs, declared) + _details("Every case", _cases(rows))),
+        *_plots(runs, declared),
         *(_figure("Samples", sample_grid(grid), _samples_caption(grid)) for grid in samples),
         _section("Command", f"<pre>{escape(command)}</pre>"),
         _section("Configuration", _details("As JSON", f"<pre>{escape(json.dumps(config, indent=2))}</pre>")),
@@ -112,30 +98,34 @@ def write_report(
     write_atomically(path, _page(next(iter(runs)), sub, sections))
 
 
-def write_comparison(path: Path, runs: Runs, *, configs: Mapping[str, Mapping[str, Tree]]) -> None:
+def write_comparison(path: Path, runs: Runs, declared: Declared, *, configs: Mapping[str, Mapping[str, Tree]]) -> None:
     """Writes the page of several runs, the baseline first, with what differs in their configurations.
 
     Runs that differ in their seed are shown as one, see :func:`~robust_jax.report.pool_seeds`.
     """
     pooled = pool_seeds(runs)
-    results = _table(pooled) + (_details("Every seed", _table(runs)) if len(pooled) < len(runs) else "")
-    sections = [_section("Results", results), *_plots(pooled), _section("What differs", _differences(configs))]
+    results = _table(pooled, declared) + (
+        _details("Every seed", _table(runs, declared)) if len(pooled) < len(runs) else ""
+    )
+    sections = [
+        _section("Results", results),
+        *_plots(pooled, declared),
+        _section("What differs", _differences(configs)),
+    ]
     write_atomically(path, _page("Comparison", ", ".join(runs), sections))
 
 
-def _plots(runs: Runs) -> list[str]:
+def _plots(runs: Runs, declared: Declared) -> list[str]:
+    shift = _figure("Effective robustness", effective_robustness_plot(runs, declared), SHIFT_CAPTION, "curves")
     return [
-        _figure("Error under random noise", error_curves(runs), CURVES_CAPTION, "curves"),
-        _figure("Error under attack", adversarial_curves(runs), ADVERSARIAL_CAPTION, "curves"),
-        *(_text_table(title, table) for title, table in attack_tables(runs).items()),
-        _figure("Error by severity", severity_curves(runs), SEVERITY_CAPTION, "curves"),
-        _figure("Corruption and severity", severity_heat_map(runs), HEAT_MAP_CAPTION),
-        _figure("Effective robustness", effective_robustness_plot(runs), SHIFT_CAPTION, "curves") + _effective(runs),
-        _figure("Calibration", reliability_diagram(runs), CALIBRATION_CAPTION),
-        _figure("Calibration by severity", severity_box_plots(runs), BOXES_CAPTION, "curves"),
-        _figure("Calibration of turned and moved images", geometry_curves(runs), GEOMETRY_CAPTION, "curves"),
-        _figure("Risk and coverage", risk_coverage_curves(runs), COVERAGE_CAPTION),
-        _figure("Disagreement of members", member_disagreement(runs), MEMBERS_CAPTION),
+        *(_figure(figure.title, text, figure.caption, "curves") for figure, text in curve_figures(runs, declared)),
+        *(_text_table(title, table) for title, table in suite_tables(runs, declared).items()),
+        _figure("Error by severity", severity_curves(runs, declared), SEVERITY_CAPTION, "curves"),
+        _figure("Case and severity", severity_heat_map(runs, declared), HEAT_MAP_CAPTION),
+        shift + _effective(runs, declared),
+        _figure("Calibration", reliability_diagram(runs, declared), CALIBRATION_CAPTION),
+        _figure("Calibration by severity", severity_box_plots(runs, declared), BOXES_CAPTION, "curves"),
+        _figure("Disagreement of members", member_disagreement(runs, declared), MEMBERS_CAPTION),
     ]
 
 
@@ -162,8 +152,8 @@ def _figure(title: str, svg: str | None, caption: str, kind: str = "") -> str:
     return _section(title, f'<figure class="{kind}">{svg}{caption}</figure>')
 
 
-def _table(runs: Runs) -> str:
-    titles, cells = comparison_cells(runs)
+def _table(runs: Runs, declared: Declared) -> str:
+    titles, cells = comparison_cells(runs, declared)
     head = "".join(f"<th>{escape(title)}</th>" for title in ("run", *titles))
     body = "".join(
         f"<tr><td>{escape(name)}</td>"
@@ -178,8 +168,8 @@ def _table(runs: Runs) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _effective(runs: Runs) -> str:
-    found = effective_robustness_table(runs)
+def _effective(runs: Runs, declared: Declared) -> str:
+    found = effective_robustness_table(runs, declared)
     if not found:
         return ""
     titles = ("shift", "run", "clean accuracy %", "under shift %", "effective robustness", "relative robustness")

@@ -6,10 +6,9 @@ Figures are made without pyplot, so nothing global is kept.
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import matplotlib
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robust_jax.declarations import Declaration, Reliability
 from robust_jax.types import Row
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ STYLE: dict[RcKeyType, str | bool | float] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
-TICKS = 4
 Runs = Mapping[str, Sequence[Row]]
+Declared = Sequence[Declaration]
+F = TypeVar("F")
 
 
 class Samples(Protocol):
@@ -79,36 +80,12 @@ class Samples(Protocol):
         ...
 
 
-def error_curves(runs: Runs) -> str | None:
-    """Error against eps, a panel for each norm and a line for each run, with interval bands; dotted, the clean error.
-
-    None if no run has been evaluated under random noise.
-    """
-    curves = {name: _curves(rows) for name, rows in runs.items()}
-    norms = list(dict.fromkeys(norm for run in curves.values() for norm in run))
-    if not norms:
-        return None
-    with matplotlib.rc_context(STYLE):
-        figure, axes = panels(len(norms), columns=3, size=(3.4, 2.2), xlabel="eps", ylabel="error %", sharey=True)
-        for axis, norm in zip(axes, norms, strict=True):
-            axis.set_xscale("log")
-            for colour, (name, run) in zip(colours(len(curves)), curves.items(), strict=True):
-                draw_curve(axis, run.get(norm, []), colour, name)
-                draw_clean_error(axis, runs[name], colour)
-            _mark_radii(axis, sorted({level(row) for run in curves.values() for row in run.get(norm, [])}))
-            axis.set_title(norm)
-            axis.grid()
-        axes[0].set_ylim(bottom=0)
-        name_runs(figure, axes[0], runs)
-        return svg(figure, "curves")
-
-
-def reliability_diagram(runs: Runs) -> str | None:
+def reliability_diagram(runs: Runs, declared: Declared) -> str | None:
     """Accuracy against confidence in bins; on the diagonal, confidence can be believed. Larger marks, more examples.
 
     None if no run has bins of confidence.
     """
-    points = {name: _reliability(rows) for name, rows in runs.items()}
+    points = {name: _reliability(rows, declared) for name, rows in runs.items()}
     if not any(points.values()):
         return None
     with matplotlib.rc_context(STYLE):
@@ -193,25 +170,31 @@ def name_runs(figure: Figure, axis: Axes, runs: Runs) -> None:
         figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=columns)
 
 
-def draw_clean_error(axis: Axes, rows: Sequence[Row], colour: str) -> None:
-    """A dotted line at a run's error on clean images, where it is known."""
-    for row in rows:
-        if (row.suite, row.case, row.metric) == ("clean", "clean", "error"):
-            axis.axhline(100 * row.value, color=colour, linestyle=":", linewidth=1)
+def baseline_row(rows: Sequence[Row], declared: Declared, metric: str) -> Row | None:
+    """Return a run's row of a metric on unchanged images, if a suite declares it."""
+    places = {(declaration.suite, declaration.baseline) for declaration in declared if declaration.baseline is not None}
+    return next((row for row in rows if row.metric == metric and (row.suite, row.case) in places), None)
 
 
-def draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str) -> None:
-    """Values in % against severities, with a band of intervals."""
+def draw_baseline(axis: Axes, rows: Sequence[Row], declared: Declared, colour: str, metric: str, scale: float) -> None:
+    """Draw a dotted line at a run's value on unchanged images, where it is known."""
+    row = baseline_row(rows, declared, metric)
+    if row is not None:
+        axis.axhline(scale * row.value, color=colour, linestyle=":", linewidth=1)
+
+
+def draw_curve(axis: Axes, rows: Sequence[Row], colour: str, name: str, *, scale: float) -> None:
+    """Draw scaled values against severities, with a band of intervals."""
     rows = sorted(rows, key=level)
-    eps = [level(row) for row in rows]
+    at = [level(row) for row in rows]
     axis.plot(
-        eps, [100 * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=plain(name)
+        at, [scale * row.value for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=plain(name)
     )
     low, high = (
-        [100 * (row.value if getattr(row, bound) is None else getattr(row, bound)) for row in rows]
+        [scale * (row.value if getattr(row, bound) is None else getattr(row, bound)) for row in rows]
         for bound in ("low", "high")
     )
-    axis.fill_between(eps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def level(row: Row) -> float:
@@ -225,33 +208,20 @@ def level(row: Row) -> float:
     return row.severity
 
 
-def _mark_radii(axis: Axes, radii: Sequence[float]) -> None:
-    """A few of the radii themselves as ticks; powers of ten would leave short axes with one tick or none."""
-    wanted = np.geomspace(radii[0], radii[-1], TICKS)
-    shown = sorted({min(radii, key=lambda eps: abs(math.log(eps / mark))) for mark in wanted})
-    axis.set_xticks(shown, [_short(eps) for eps in shown])
-    axis.set_xticks([], minor=True)
-
-
-def _short(eps: float) -> str:
-    return f"{eps / 1000:.3g}k" if eps >= 1000 else f"{eps:.0f}" if eps >= 100 else f"{eps:.3g}"
-
-
-def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    curves: dict[str, list[Row]] = {}
-    for row in rows:
-        norm, _, radius = row.case.partition(" ")
-        if row.suite == "random_lp" and row.metric == "error" and radius.startswith("eps="):
-            curves.setdefault(norm, []).append(row)
-    return curves
-
-
-def _reliability(rows: Sequence[Row]) -> list[dict[str, Row]]:
-    bins: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row.suite == "clean" and row.case.startswith("bin "):
-            bins.setdefault(row.case, {})[row.metric] = row
+def _reliability(rows: Sequence[Row], declared: Declared) -> list[dict[str, Row]]:
+    found = {(row.suite, row.case, row.metric): row for row in rows}
+    bins: dict[tuple[str, str], dict[str, Row]] = {}
+    for suite, figure in figures_of(declared, Reliability):
+        for (of, case, metric), row in found.items():
+            if of == suite and case.startswith(figure.prefix):
+                bins.setdefault((suite, case), {})[metric] = row
     return list(bins.values())
+
+
+def figures_of(declared: Declared, kind: type[F]) -> list[tuple[str, F]]:
+    """Return the figures of one kind, each once, with the names of their suites."""
+    found = [(d.suite, figure) for d in declared for figure in d.figures if isinstance(figure, kind)]
+    return list(dict.fromkeys(found))
 
 
 def colours(count: int) -> list[str]:

@@ -10,17 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from robust_jax import metrics
+from robust_jax.declarations import Shift
 from robust_jax.metrics import Baseline
-from robust_jax.report.plots import SOFT, STYLE, Runs, colours, panels, plain, svg
+from robust_jax.report.plots import SOFT, STYLE, Declared, Runs, baseline_row, colours, figures_of, panels, plain, svg
 from robust_jax.types import Row
 
 STANDARD = "standard"
-# Suites whose mean error is a shift of its own, by the metrics that hold it, the first that is there.
-MEANS = {
-    "common_corruptions": ("mean_error_15", "mean_error"),
-    "corruptions_bar": ("mean_error",),
-    "interventions": ("mean_error",),
-}
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 COLUMNS = 3
 
@@ -30,6 +25,7 @@ class Pair(NamedTuple):
 
     clean: Row
     shifted: Row
+    natural: bool
 
 
 class Effective(NamedTuple):
@@ -43,7 +39,7 @@ class Effective(NamedTuple):
     relative: float
 
 
-def effective_robustness_plot(runs: Runs) -> str | None:
+def effective_robustness_plot(runs: Runs, declared: Declared) -> str | None:
     """Accuracy under shift against clean accuracy on logit axes, a panel for each shift and a point for each run.
 
     The line is fitted to standard models, the runs whose names begin with ``standard``, where there are two or more of
@@ -51,7 +47,7 @@ def effective_robustness_plot(runs: Runs) -> str | None:
 
     None if there are no two runs on a natural shift, nor a line for corruptions.
     """
-    shifts = _panels(runs)
+    shifts = _panels(runs, declared)
     if not shifts:
         return None
     with matplotlib.rc_context(STYLE):
@@ -68,10 +64,10 @@ def effective_robustness_plot(runs: Runs) -> str | None:
         return svg(figure, "effective-robustness")
 
 
-def effective_robustness_table(runs: Runs) -> list[Effective]:
+def effective_robustness_table(runs: Runs, declared: Declared) -> list[Effective]:
     """Every run under every shift that is plotted; relative to the first run that is there."""
     found = []
-    for shift, pairs in _panels(runs).items():
+    for shift, pairs in _panels(runs, declared).items():
         line, baseline = _line(pairs), next(iter(pairs.values()))
         for name, pair in pairs.items():
             clean, shifted = 1 - pair.clean.value, 1 - pair.shifted.value
@@ -84,30 +80,27 @@ def effective_robustness_table(runs: Runs) -> list[Effective]:
     return found
 
 
-def shift_pairs(rows: Sequence[Row]) -> dict[str, Pair]:
-    """Errors on clean examples and under every shift that a run was tested on."""
+def shift_pairs(rows: Sequence[Row], declared: Declared) -> dict[str, Pair]:
+    """Errors on clean examples and under every shift that suites declare and a run was tested on."""
     found = {(row.suite, row.case, row.metric): row for row in rows}
-    pairs = {}
-    for (suite, case, metric), row in found.items():
-        if (suite, metric) == ("natural_shift", "clean_error"):
-            pairs[case] = Pair(row, found[suite, case, "error"])
-    clean = found.get(("clean", "clean", "error"))
-    for suite, names in MEANS.items():
-        means = [found[suite, "all", name] for name in names if (suite, "all", name) in found]
-        if clean is not None and means:
-            pairs[suite.replace("_", " ")] = Pair(clean, means[0])
+    baseline, pairs = baseline_row(rows, declared, "error"), {}
+    for suite, shift in figures_of(declared, Shift):
+        clean = baseline if shift.clean is None else found.get((suite, *shift.clean))
+        shifted = found.get((suite, shift.case, shift.metric))
+        if clean is not None and shifted is not None:
+            pairs.setdefault(shift.title, Pair(clean, shifted, shift.natural))
     return pairs
 
 
-def _panels(runs: Runs) -> dict[str, dict[str, Pair]]:
+def _panels(runs: Runs, declared: Declared) -> dict[str, dict[str, Pair]]:
     """By shift and run; corruptions, which other figures show, only where there is a line."""
     found: dict[tuple[str, str], dict[str, Pair]] = {}
     for name, rows in runs.items():
-        for shift, pair in shift_pairs(rows).items():
+        for shift, pair in shift_pairs(rows, declared).items():
             found.setdefault((shift, pair.clean.dataset), {})[name] = pair
     panels = {}
     for (shift, dataset), pairs in found.items():
-        natural = any(pair.shifted.suite == "natural_shift" for pair in pairs.values())
+        natural = any(pair.natural for pair in pairs.values())
         if len(pairs) > 1 and (natural or _line(pairs) is not None):
             # Models of several data sets have a line on each.
             several = sum(other == shift for other, _ in found) > 1
@@ -137,7 +130,7 @@ def _draw_panel(axis: Axes, pairs: Mapping[str, Pair], line: Baseline | None, sh
     axis.set_xscale("logit")
     axis.set_yscale("logit")
     for (name, pair), (x, y) in zip(pairs.items(), points, strict=True):
-        bars = [np.abs(np.array([_bounds(row)]).T - at) for row, at in zip(pair, (x, y), strict=True)]
+        bars = [np.abs(np.array([_bounds(row)]).T - at) for row, at in ((pair.clean, x), (pair.shifted, y))]
         marker = "o" if name.rsplit("/")[-1].startswith(STANDARD) else "D"
         axis.errorbar(
             x, y, xerr=bars[0], yerr=bars[1], fmt=marker, color=shades[name], markersize=5, elinewidth=0.8,

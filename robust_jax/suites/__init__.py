@@ -1,8 +1,9 @@
-"""Evaluation recipes: ``suite.rows(key, predictor, data)`` yields tidy rows."""
+"""Evaluation recipes: ``suite.rows(suites.Context(key, predictor, data))`` yields tidy rows."""
 
 from robust_jax.suites.adversarial import Adversarial
 from robust_jax.suites.attack_survey import AttackSurvey
 from robust_jax.suites.autoattack import AutoAttack
+from robust_jax.suites.base import Context, Suite, declarations
 from robust_jax.suites.calibration import Calibration
 from robust_jax.suites.case import RowLabels
 from robust_jax.suites.class_separation import ClassSeparation
@@ -21,7 +22,7 @@ from robust_jax.suites.perturbations import Perturbations
 from robust_jax.suites.published_corruptions import PublishedCorruptions
 from robust_jax.suites.random_lp import RandomLp
 from robust_jax.suites.regression import RegressionSuite
-from robust_jax.suites.samples import Samples
+from robust_jax.suites.samples import HasSamples, Samples
 from robust_jax.suites.spatial import Spatial
 from robust_jax.suites.store import CaseStore
 from robust_jax.suites.translation import Translation
@@ -36,9 +37,11 @@ __all__ = [
     "ClassSeparation",
     "Clean",
     "CommonCorruptions",
+    "Context",
     "CorruptionsBar",
     "Denoising",
     "Diversity",
+    "HasSamples",
     "Interventions",
     "LearnedRanges",
     "Members",
@@ -51,7 +54,9 @@ __all__ = [
     "RowLabels",
     "Samples",
     "Spatial",
+    "Suite",
     "Translation",
     "Universal",
+    "declarations",
     "evaluate",
 ]

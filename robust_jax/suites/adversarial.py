@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +15,23 @@ from robust_jax.attacks import PGD, Attack, AttackResult
 from robust_jax.attacks.survivors import can_select, rows_of, take
 from robust_jax.core.checks import check_non_negative
 from robust_jax.core.keys import example_keys, named_key
-from robust_jax.suites.case import RowLabels, make_row, to_host
+from robust_jax.declarations import Column, Curves, Figure, Panel
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
+from robust_jax.suites.store import Table
 from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
 
 NAME = "adversarial"
+WORST = "worst"
+CURVES_CAPTION = "Error on the worst inputs found within each radius; dotted lines are the clean error."
 KEPT = ("success", "norm", "queries", "gradients", "zero_gradient", "broken_by")
 """Of a result, what is kept of every example; ``broken_by`` is 0 for attacks without stages."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial:
+class Adversarial(Suite):
     """Error on the worst inputs that attacks find within each of several radii.
 
     An adversarial image of a radius is one of every larger radius too, so an example that has been broken is not
@@ -46,6 +51,8 @@ class Adversarial:
     by_class: bool = False
     """Rows of the error of each class, too."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         if not self.radii:
             raise ValueError("Expected at least one radius, got radii=().")
@@ -63,55 +70,57 @@ class Adversarial:
     def num_cases(self) -> int:
         return len(self.radii) * len(self.attacks)
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[..., None] = lambda share=1.0: None,
-    ) -> Iterator[Row]:
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        cases = [attack_name(attack) for attack in self.attacks]
+        return tuple(
+            Column(f"{case} error at {eps:.4g} %", case, "error", level=float(eps), scale=100)
+            for case in (*cases, *self._worst)
+            for eps in sorted(self.radii)
+        )
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        names = [attack_name(attack) for attack in self.attacks]
+        panels = (Panel(name, (name,), "error", "eps", "error %") for name in (*names, *self._worst))
+        return (Curves("Error under attack", CURVES_CAPTION, tuple(panels), baseline=True),)
+
+    @property
+    def _worst(self) -> tuple[str, ...]:
+        """Case of what any attack breaks, if there are several."""
+        return (WORST,) if len(self.attacks) > 1 else ()
+
+    def rows(self, context: Context) -> Iterator[Row]:
         """Yields the rows of each attack and radius when it is done, smallest first, with 95 % intervals.
 
         ``error`` is that on adversarial inputs; ``success_rate`` the share broken of those that were classified
         correctly; ``median_norm`` the median size of what broke those; ``zero_gradient`` the share of examples on
         which the attack was blind. With several attacks, the case "worst" counts what any of them broke.
-
-        Args:
-            key: of the attacks' random choices.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished batches are kept and looked for.
-            labels: of the rows.
-            advance: called with the share of a radius that has been done.
         """
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
-        wrong, classes = clean_examples(predictor, data, store)
+        fields = context.fields(self.name)
+        wrong, classes = clean_examples(context)
         worst = dict.fromkeys(sorted(self.radii), wrong)
         for attack in self.attacks:
             broken = wrong
             for eps in sorted(self.radii):
-                table = attacked(key, attack, predictor, data, store, eps, self.radii, broken, advance)
+                table = attacked(context, attack, eps, self.radii, broken)
                 broken = broken | table["success"]
                 worst[eps] = worst[eps] | broken
-                case = {**columns, "case": attack_name(attack), "severity": float(eps)}
-                yield from self._rows(table, wrong, broken, classes, data, case)
-        if len(self.attacks) > 1:
+                case = {**fields, "case": attack_name(attack), "severity": float(eps)}
+                yield from self._rows(table, wrong, broken, classes, context.data, case)
+        if self._worst:
             for eps, broken in worst.items():
-                yield proportion_row("error", broken, **columns, case="worst", severity=float(eps))
+                yield proportion_row("error", broken, **fields, case=WORST, severity=float(eps))
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images, their perturbations at the largest radius stretched to the range, and both together."""
-        batch = next(iter(data.batches()))
-        adversarial = attack_batch(key, self.attacks[0], predictor, batch, max(self.radii)).images
+        batch = next(iter(context.data.batches()))
+        adversarial = attack_batch(context.key, self.attacks[0], context.predictor, batch, max(self.radii)).images
         delta = adversarial - batch.image
         largest = jnp.max(jnp.abs(delta), axis=(1, 2, 3), keepdims=True)
         stretched = 0.5 + 0.5 * delta / jnp.where(largest > 0, largest, 1)
         columns = {"clean": batch.image, "perturbation": stretched, "adversarial": adversarial}
-        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
+        return predicted_samples(context, columns, batch.label, num_images=num_images)
 
     def _rows(
         self, table: Table, wrong: np.ndarray, broken: np.ndarray, classes: np.ndarray, data: Evaluation, case: dict
@@ -133,10 +142,10 @@ def attack_name(attack: Attack) -> str:
     return f"{type(attack).__name__} {norm if isinstance(norm, str) else type(norm).__name__}".strip()
 
 
-def clean_examples(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> tuple[np.ndarray, np.ndarray]:
+def clean_examples(context: Context) -> tuple[np.ndarray, np.ndarray]:
     """Which examples are misclassified as they are, and the classes of all."""
-    wrong = clean_table(predictor, data, store)["error"] > 0
-    parts = [to_host((hard_labels(batch), batch.mask)) for batch in data.batches()]
+    wrong = clean_table(context)["error"] > 0
+    parts = [to_host((hard_labels(batch), batch.mask)) for batch in context.data.batches()]
     return wrong, np.concatenate([classes[mask] for classes, mask in parts])
 
 
@@ -151,22 +160,13 @@ def attack_batch(key: PRNGKey, attack: Attack, predictor: LogitsFn, batch: Batch
     return attack.run(keys, predictor, batch.image, hard_labels(batch), eps=eps)
 
 
-def attacked(
-    key: PRNGKey,
-    attack: Attack,
-    predictor: LogitsFn,
-    data: Evaluation,
-    store: CaseStore,
-    eps: float,
-    radii: tuple[float, ...],
-    broken: np.ndarray,
-    advance: Callable[..., None],
-) -> Table:
+def attacked(context: Context, attack: Attack, eps: float, radii: tuple[float, ...], broken: np.ndarray) -> Table:
     """What the attack found, of every example that was not broken before; its arrays are kept batch by batch."""
-    settings = (repr(dataclasses.replace(attack, eps=0.0)), sorted(radius for radius in radii if radius <= eps))
-    suite = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), *settings)}"
+    key, predictor, store = context.key, context.predictor, context.store
+    settings = (dataclasses.replace(attack, eps=0.0), sorted(radius for radius in radii if radius <= eps))
+    suite = context.folder(NAME, key, *settings)
     parts, start = [], 0
-    for number, batch in enumerate(data.batches()):
+    for number, batch in enumerate(context.data.batches()):
         size = len(batch.image)
         mask = np.asarray(to_host(batch.mask))
         stop = start + int(mask.sum())
@@ -181,21 +181,21 @@ def attacked(
             store.put(suite, case, table)
         parts.append(table)
         start = stop
-        advance(int(mask.sum()) / data.num_examples)
+        context.advance(int(mask.sum()) / context.data.num_examples)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def proportion_row(metric: str, holds: np.ndarray, **columns) -> Row:
+def proportion_row(metric: str, holds: np.ndarray, **fields) -> Row:
     """A row of the share of examples of which something holds, with Wilson's interval."""
-    return make_row(metric, metrics.proportion_interval(holds.sum(), len(holds)), len(holds), **columns)
+    return make_row(metric, metrics.proportion_interval(holds.sum(), len(holds)), len(holds), **fields)
 
 
-def class_rows(metric: str, holds: np.ndarray, classes: np.ndarray, data: Evaluation, **columns) -> Iterator[Row]:
-    """Rows as of :func:`proportion_row` for each class; their case is that of the columns and the class."""
+def class_rows(metric: str, holds: np.ndarray, classes: np.ndarray, data: Evaluation, **fields) -> Iterator[Row]:
+    """Rows as of :func:`proportion_row` for each class; their case is that of the fields and the class."""
     for number, name in enumerate(data.class_names):
         if (classes == number).any():
-            case = f"{columns['case']}: {name}"
-            yield proportion_row(metric, holds[classes == number], **{**columns, "case": case})
+            case = f"{fields['case']}: {name}"
+            yield proportion_row(metric, holds[classes == number], **{**fields, "case": case})
 
 
 def _attack_those(

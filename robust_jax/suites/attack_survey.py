@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from typing import ClassVar
 
-import jax
 import numpy as np
 
 from robust_jax import metrics
 from robust_jax.attacks import Attack
+from robust_jax.declarations import CaseTable, Column, Figure
 from robust_jax.suites.adversarial import (
     Adversarial,
     attack_name,
@@ -20,17 +20,18 @@ from robust_jax.suites.adversarial import (
     clean_examples,
     proportion_row,
 )
-from robust_jax.suites.case import RowLabels, make_row, to_host
+from robust_jax.suites.base import Context, Suite, no_progress
+from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.samples import Samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import CaseStore, Table
+from robust_jax.types import Batch, Evaluation, Row
 
 NAME = "attack_survey"
 COSTS = ("queries", "gradients")
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackSurvey:
+class AttackSurvey(Suite):
     """Every attack at its own radius, on the same examples.
 
     Raises:
@@ -39,6 +40,8 @@ class AttackSurvey:
 
     attacks: tuple[Attack, ...]
     """The attacks. Minimum-norm ones may have an infinite radius."""
+
+    name: ClassVar[str] = NAME
 
     def __post_init__(self):
         names = [attack_name(attack) for attack in self.attacks]
@@ -52,38 +55,34 @@ class AttackSurvey:
     def num_cases(self) -> int:
         return len(self.attacks)
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[..., None] = lambda share=1.0: None,
-    ) -> Iterator[Row]:
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        # Dozens of attacks are lines of a table of their own.
+        return ()
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        columns = (
+            Column("success %", "", "success_rate", scale=100, digits=1),
+            Column("median norm", "", "median_norm", format=".4g"),
+            *(Column(name, "", name, format=",.0f") for name in COSTS),
+            Column("ms per image", "", "seconds", scale=1000, format=".3g"),
+        )
+        return (CaseTable("Attacks", "attack", columns),)
+
+    def rows(self, context: Context) -> Iterator[Row]:
         """Yields the rows of each attack, of the examples that are classified correctly.
 
         ``success_rate`` with a 95 % interval; ``median_norm`` of what broke them, in the attack's norm; means of
         ``queries`` and ``gradients``; and ``seconds`` an example, without compiling, which depend on the machine.
-
-        Args:
-            key: of the attacks' random choices.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished attacks are kept and looked for.
-            labels: of the rows.
-            advance: called after every attack.
         """
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
-        wrong, _ = clean_examples(predictor, data, store)
+        fields = context.fields(self.name)
+        wrong, _ = clean_examples(context)
         correct = ~wrong
         for attack in self.attacks:
-            seconds, table = self._timed(key, attack, predictor, data, store, wrong)
-            advance()
-            radius = float(attack.eps) if math.isfinite(attack.eps) else None
-            case = {**columns, "case": attack_name(attack), "severity": radius}
+            seconds, table = self._timed(context, attack, wrong)
+            context.advance()
+            case = {**fields, "case": attack_name(attack), "severity": _radius(attack)}
             count = int(correct.sum())
             if count == 0:
                 continue
@@ -96,32 +95,27 @@ class AttackSurvey:
                 yield make_row(name, metrics.Interval(float(table[name][correct].mean())), count, **case)
             yield make_row("seconds", metrics.Interval(seconds), count, **case)
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """As :meth:`Adversarial.samples`, by the first attack."""
         first = self.attacks[0]
-        return Adversarial(first, (first.eps,)).samples(key, predictor, data, num_images=num_images)
+        return Adversarial(first, (first.eps,)).samples(context, num_images=num_images)
 
-    def _timed(
-        self,
-        key: PRNGKey,
-        attack: Attack,
-        predictor: LogitsFn,
-        data: Evaluation,
-        store: CaseStore,
-        wrong: np.ndarray,
-    ) -> tuple[float, Table]:
+    def _timed(self, context: Context, attack: Attack, wrong: np.ndarray) -> tuple[float, Table]:
         """Seconds of an example, and what was found. A run over the first batch before compiles."""
-        place = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), repr(attack))}", "found"
-        table = store.get(*place)
-        if table is None:
-            run = partial(attacked, key, attack, predictor, eps=attack.eps, radii=(attack.eps,), advance=_nothing)
-            first = _FirstBatch(data)
-            run(data=first, store=CaseStore(), broken=wrong[: first.num_examples])
+
+        def run(data: Evaluation, broken: np.ndarray) -> Table:
+            alone = dataclasses.replace(context, data=data, store=CaseStore(), advance=no_progress)
+            return attacked(alone, attack, attack.eps, (attack.eps,), broken)
+
+        def compute() -> Table:
+            first = _FirstBatch(context.data)
+            run(first, wrong[: first.num_examples])
             start = time.perf_counter()
-            table = run(data=data, store=CaseStore(), broken=wrong)
+            table = run(context.data, wrong)
             seconds = (time.perf_counter() - start) / max(int((~wrong).sum()), 1)
-            table = {**table, "seconds": np.full(len(wrong), seconds)}
-            store.put(*place, table)
+            return {**table, "seconds": np.full(len(wrong), seconds)}
+
+        table = context.store.table(context.folder(NAME, context.key, attack), "found", compute)
         return float(table["seconds"][0]), table
 
 
@@ -131,11 +125,11 @@ class _FirstBatch:
     def __init__(self, data: Evaluation):
         self.batch = next(iter(data.batches()))
         self.num_examples = int(np.asarray(to_host(self.batch.mask)).sum())
-        self.name, self.image_shape = data.name, data.image_shape
+        self.name, self.image_shape, self.fingerprint = data.name, data.image_shape, data.fingerprint
 
     def batches(self) -> Iterator[Batch]:
         yield self.batch
 
 
-def _nothing(share: float = 1.0) -> None:
-    del share
+def _radius(attack: Attack) -> float | None:
+    return float(attack.eps) if math.isfinite(attack.eps) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -12,18 +12,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax import metrics
+from robust_jax.declarations import Column, Curves, Figure, Panel
 from robust_jax.images.geometry import rotate_translate
-from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case
+from robust_jax.suites.base import Context
+from robust_jax.suites.case import make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.class_probabilities import class_probability_rows
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.corruption_suite import CorruptionSuite, MeanCalibration
 from robust_jax.suites.selective import selective_rows
-from robust_jax.suites.store import CaseStore, Table, digest, identity
+from robust_jax.suites.store import Table
 from robust_jax.suites.translation import translated
-from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.types import Batch, Evaluation, Images, PRNGKey, Row
 
-SHIFTS = ("corruptions", "rotation", "translation")
-"""Kinds of shift, as cases of means are called."""
+SHIFTS = {"corruptions": "corrupted", "rotation": "rotated", "translation": "translated"}
+"""Kinds of shift, as cases of means are called, and what images are under each."""
+GEOMETRY_CAPTION = "Rotated and translated images, against how far; bands are 95 % intervals."
+COVERAGE_CAPTION = "Error among the predictions of greatest confidence, against their fraction of all; bands are 95 %."
 MEANS = ("error", "nll", "brier", "entropy")
 
 
@@ -52,7 +56,8 @@ class Calibration(CorruptionSuite):
     translations: tuple[int, ...] = ()
     """Pixels to the right; published: 2, 4, …, 14 of MNIST. What leaves comes in at the other side."""
 
-    suite_name: ClassVar[str] = "calibration"
+    name: ClassVar[str] = "calibration"
+    baseline: ClassVar[str | None] = "clean"
 
     def __post_init__(self):
         if self.names:
@@ -67,45 +72,57 @@ class Calibration(CorruptionSuite):
     def num_cases(self) -> int:
         return 1 + super().num_cases + len(self.rotations) + len(self.translations)
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
-        """Yields each case's rows when it is done, then the means; all with 95 % bootstrap intervals.
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        shifted = [(case, title) for case, title in SHIFTS.items() if self._cases(case)]
+        return (
+            Column("calibrated NLL", "clean", "calibrated_nll", level=0.0, digits=3, secondary=True),
+            *(
+                column
+                for case, title in shifted
+                for column in (
+                    Column(f"NLL, {title}", case, "mean_nll", digits=3, secondary=True),
+                    Column(f"ECE %, {title}", case, "mean_ece", scale=100, secondary=True),
+                )
+            ),
+        )
 
-        Args:
-            key: of the corruptions.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished cases are kept and looked for.
-            labels: of the rows.
-            advance: called after every case.
-        """
-        self._check_size(data)
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": self.suite_name}
-        table = clean_table(predictor, data, store)
-        advance()
-        yield from _case_rows(table, **columns, case="clean", severity=0.0)
-        yield from class_probability_rows(predictor, data, store, **columns, case="clean", severity=0.0)
-        yield from selective_rows(table, **columns)
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        panels = tuple(
+            Panel("", ("clean", shift), metric, f"{shift}, {unit}", title, scale)
+            for shift, unit in (("rotation", "degrees"), ("translation", "pixels"))
+            if self._cases(shift)
+            for metric, title, scale in (("error", "error %", 100), ("nll", "NLL", 1), ("ece", "ECE %", 100))
+        )
+        coverage = Panel("", ("coverage",), "risk", "coverage", "error %")
+        return (
+            # Without names of corruptions there are neither cases of them nor means over them.
+            *(figure for figure in super().figures[:1] if self.names),
+            *([Curves("Calibration of rotated and translated images", GEOMETRY_CAPTION, panels)] if panels else []),
+            Curves("Risk and coverage", COVERAGE_CAPTION, (coverage,)),
+        )
+
+    def rows(self, context: Context) -> Iterator[Row]:
+        """Yields each case's rows when it is done, then the means; all with 95 % bootstrap intervals."""
+        self._check_size(context.data)
+        fields = context.fields(self.name)
+        table = clean_table(context)
+        context.advance()
+        yield from _case_rows(table, **fields, case="clean", severity=0.0)
+        yield from class_probability_rows(context, **fields, case="clean", severity=0.0)
+        yield from selective_rows(table, **fields)
         for shift in SHIFTS:
             means = MeanCalibration(MEANS)
             cases = self._cases(shift)
             for name, severity in cases:
                 compute = self._case if shift == "corruptions" else _shifted_case
-                table = compute(key, predictor, data, store, name, severity)
-                advance()
+                table = compute(context, name, severity)
+                context.advance()
                 means.add(table)
-                yield from _case_rows(table, **columns, case=name, severity=float(severity))
+                yield from _case_rows(table, **fields, case=name, severity=float(severity))
             for metric, interval in means.intervals().items() if cases else ():
-                yield make_row(metric, interval, data.num_examples, **columns, case=shift, severity=None)
+                yield make_row(metric, interval, context.data.num_examples, **fields, case=shift, severity=None)
 
     def _cases(self, shift: str) -> list[tuple[str, float]]:
         if shift == "corruptions":
@@ -127,29 +144,25 @@ class Calibration(CorruptionSuite):
         return columns
 
 
-def _case_rows(table: Table, **columns) -> Iterator[Row]:
-    yield from metric_rows(table, **columns)
-    yield make_row("entropy", metrics.bootstrap_interval(table["entropy"]), len(table["entropy"]), **columns)
+def _case_rows(table: Table, **fields) -> Iterator[Row]:
+    yield from metric_rows(table, **fields)
+    yield make_row("entropy", metrics.bootstrap_interval(table["entropy"]), len(table["entropy"]), **fields)
 
 
-def _shifted_case(
-    key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, name: str, extent: float
-) -> Table:
-    """Measures ``[n]`` of images turned or moved alike; the key is not used."""
-    del key
-    place = f"shifts_{digest(identity(data))}", f"{name} {extent:g}"
-    table = store.get(*place)
-    if table is None:
-        classifier, extent = admitted(predictor, data), jnp.float32(extent)
+def _shifted_case(context: Context, name: str, extent: float) -> Table:
+    """Measures ``[n]`` of images turned or moved alike."""
+
+    def compute() -> Table:
+        classifier, by = context.classifier(), jnp.float32(extent)
 
         def program(batch: Batch) -> dict[str, Array]:
             # Laid out as the clean images are, the network does not compile again.
-            images = jax.device_put(_shifted(name, extent, batch.image), batch.image.sharding)
+            images = jax.device_put(_shifted(name, by, batch.image), batch.image.sharding)
             return measure_batch(classifier, batch._replace(image=images))
 
-        table = run_case(program, data)
-        store.put(*place, table)
-    return table
+        return run_case(program, context.data)
+
+    return context.store.table(context.folder("shifts"), f"{name} {extent:g}", compute)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -99,13 +99,13 @@ def run_case(program: Callable[[Batch], dict[str, Array]], data: Evaluation) -> 
     return {name: np.concatenate([part[name] for part in values])[mask] for name in values[0]}
 
 
-def metric_rows(table: Table, *, num_bins: int = 15, **columns) -> Iterator[Row]:
+def metric_rows(table: Table, *, num_bins: int = 15, **fields) -> Iterator[Row]:
     """Rows of the mean error, NLL and Brier score and of the ECE, with 95 % intervals over examples.
 
     Args:
         table: arrays ``[n]``, or ``[n, repeats]`` where each example was predicted several times.
         num_bins: of the ECE.
-        columns: the other fields of the rows.
+        fields: the other fields of the rows.
     """
     size = len(table["error"])
     table = {name: values.reshape(size, -1) for name, values in table.items()}
@@ -119,10 +119,10 @@ def metric_rows(table: Table, *, num_bins: int = 15, **columns) -> Iterator[Row]
     ece = intervals["ece"]
     intervals["ece"] = ece._replace(low=np.maximum(ece.low, 0), high=np.maximum(ece.high, 0))
     for name, interval in intervals.items():
-        yield make_row(name, interval, size, **columns)
+        yield make_row(name, interval, size, **fields)
 
 
-def make_row(metric: str, interval: Interval, count: int, **columns) -> Row:
+def make_row(metric: str, interval: Interval, count: int, **fields) -> Row:
     """A row of one metric; the interval is left out where it is undefined."""
     low, high = (None if np.isnan(bound) else float(bound) for bound in (interval.low, interval.high))
-    return Row(metric=metric, value=interval.value, low=low, high=high, count=count, **columns)
+    return Row(metric=metric, value=interval.value, low=low, high=high, count=count, **fields)

@@ -11,28 +11,27 @@ from jaxtyping import Array
 
 from robust_jax import metrics
 from robust_jax.metrics import Interval
-from robust_jax.suites.case import admitted, make_row, run_case
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, LogitsFn, Row
+from robust_jax.suites.base import Context
+from robust_jax.suites.case import make_row, run_case
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Row
 
 
-def class_probability_rows(predictor: LogitsFn, data: Evaluation, store: CaseStore, **columns) -> Iterator[Row]:
+def class_probability_rows(context: Context, **fields) -> Iterator[Row]:
     """Of images as they are: ``calibrated_nll``, with a 95 % interval over examples at fixed temperatures.
 
     And without intervals, since they are biased statistics of bins: ``adaptive_ece``, ``classwise_ece``, ``rmsce``,
     ``mce``; ``reliability`` and ``resolution`` of the Brier score. There are no rows of fewer than two examples.
 
     Args:
-        predictor: any callable from images to logits.
-        data: the examples.
-        store: where log-probabilities are kept and looked for.
-        columns: the other fields of the rows.
+        context: predictor, examples and store.
+        fields: the other fields of the rows.
     """
-    table = _log_probabilities(predictor, data, store)
+    table = _log_probabilities(context)
     log_probs, labels = table["log_probs"].astype(np.float64), table["label"]
     if len(labels) < 2:
         return
-    row = lambda metric, interval: make_row(metric, interval, len(labels), **columns)  # noqa: E731
+    row = lambda metric, interval: make_row(metric, interval, len(labels), **fields)  # noqa: E731
     yield row("calibrated_nll", metrics.bootstrap_interval(metrics.calibrated_nlls(log_probs, labels)))
     probs = np.exp(log_probs)
     of_top = probs.max(axis=1), probs.argmax(axis=1) == labels
@@ -49,13 +48,12 @@ def class_probability_rows(predictor: LogitsFn, data: Evaluation, store: CaseSto
         yield row(metric, Interval(value))
 
 
-def _log_probabilities(predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
-    place = f"probabilities_{digest(identity(data))}", "clean"
-    table = store.get(*place)
-    if table is None:
-        table = run_case(partial(_predict_batch, admitted(predictor, data)), data)
-        store.put(*place, table)
-    return table
+def _log_probabilities(context: Context) -> Table:
+    return context.store.table(
+        context.folder("probabilities"),
+        "clean",
+        lambda: run_case(partial(_predict_batch, context.classifier()), context.data),
+    )
 
 
 @jax.jit

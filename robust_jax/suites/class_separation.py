@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +16,15 @@ from jaxtyping import Array, Float
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import named_key
+from robust_jax.declarations import Column
 from robust_jax.mathematics.lp_tables import norm_name
 from robust_jax.metrics.class_separation import minimal_separation_robustness, nearest_classes
-from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.random_lp import add_noise
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Images, Row
 
 NAME = "class_separation"
 # Of the images as float32, which the search for the nearest two holds in memory.
@@ -29,7 +32,7 @@ MAX_BYTES = 8 << 30
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassSeparation:
+class ClassSeparation(Suite):
     r"""MSCR in several norms, and the error as a curve over multiples of the class separation.
 
     .. math:: \mathrm{MSCR} = \frac{A_{\epsilon_{min}} - A_{clean}}{A_{clean}}, \quad
@@ -58,6 +61,8 @@ class ClassSeparation:
     repeats: int = 1
     """Draws of noise per image and case, averaged."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         for name in ("norms", "factors", "eps"):
             for value in getattr(self, name) or ():
@@ -75,47 +80,34 @@ class ClassSeparation:
     def _factors(self) -> tuple[float, ...]:
         return tuple(sorted({1.0, *self.factors}))
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
-        """Yields for each norm eps_min, each case's rows when it is done, and MSCR; with 95 % bootstrap intervals.
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        norms = [norm_name(p) for p in self.norms]
+        return tuple(Column(f"MSCR {norm} %", norm, "MSCR", scale=100, direction="higher") for norm in norms)
 
-        Args:
-            key: of the noise.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished cases, and eps_min, are kept and looked for.
-            labels: of the rows.
-            advance: called after every case.
-        """
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
-        clean = clean_table(predictor, data, store)["error"]
-        radii = self.eps or self._radii(data, store)
+    def rows(self, context: Context) -> Iterator[Row]:
+        """Yields for each norm eps_min, each case's rows when it is done, and MSCR; with 95 % bootstrap intervals."""
+        fields = context.fields(self.name)
+        clean = clean_table(context)["error"]
+        radii = self.eps or self._radii(context)
+        count = context.data.num_examples
         for p, eps_min in zip(self.norms, radii, strict=True):
             norm, eps_min = norm_name(p), float(eps_min)
-            yield make_row("eps_min", metrics.Interval(eps_min), data.num_examples, **columns, case=norm, severity=None)
+            yield make_row("eps_min", metrics.Interval(eps_min), count, **fields, case=norm, severity=None)
             for factor in self._factors:
                 eps = factor * eps_min
-                table = self._case(key, predictor, data, store, p, eps)
-                advance()
-                yield from metric_rows(table, **columns, case=f"{norm} eps_min x{factor:g}", severity=eps)
+                table = self._case(context, p, eps)
+                context.advance()
+                yield from metric_rows(table, **fields, case=f"{norm} eps_min x{factor:g}", severity=eps)
                 if factor == 1:
                     both = np.stack([clean, table["error"].mean(axis=1)], axis=1)
                     mscr = metrics.bootstrap_interval(both, _mscr)
-            yield make_row("MSCR", mscr, data.num_examples, **columns, case=norm, severity=None)
+            yield make_row("MSCR", mscr, count, **fields, case=norm, severity=None)
 
-    def _radii(self, data: Evaluation, store: CaseStore) -> Float[np.ndarray, "norms"]:
-        place = f"{NAME}_{digest(identity(data), self.norms)}", "eps_min"
-        table = store.get(*place)
-        if table is None:
+    def _radii(self, context: Context) -> Float[np.ndarray, "norms"]:
+        data = context.data
+
+        def compute() -> Table:
             size = 4 * data.num_examples * math.prod(data.image_shape)
             if size > MAX_BYTES:
                 raise ValueError(f"{data.num_examples} images of {data.image_shape} are too many to compare; give eps.")
@@ -125,27 +117,24 @@ class ClassSeparation:
             radii = [nearest_classes(images[mask], classes[mask], p).eps_min for p in self.norms]
             if not np.isfinite(radii).all():
                 raise ValueError(f"No two examples of {data.name} differ in class; give eps.")
-            table = {"eps_min": np.array(radii)}
-            store.put(*place, table)
-        return table["eps_min"]
+            return {"eps_min": np.array(radii)}
 
-    def _case(
-        self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, p: float, eps: float
-    ) -> Table:
+        return context.store.table(context.folder(NAME, self.norms), "eps_min", compute)["eps_min"]
+
+    def _case(self, context: Context, p: float, eps: float) -> Table:
         """Measures ``[n, repeats]`` of every example under every draw of noise."""
-        folder = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), self.norms, self.repeats)}"
-        name = f"{norm_name(p)} eps={eps!r}"
-        table = store.get(folder, name)
-        if table is None:
-            classifier, index = admitted(predictor, data), jnp.int32(self.norms.index(p))
+
+        def compute() -> Table:
+            classifier, index = context.classifier(), jnp.int32(self.norms.index(p))
             tables = []
             for repeat in range(self.repeats):
-                noise_key = jax.random.fold_in(named_key(key, f"{NAME} {norm_name(p)}"), repeat)
+                noise_key = jax.random.fold_in(named_key(context.key, f"{NAME} {norm_name(p)}"), repeat)
                 noisy = partial(add_noise, noise_key, self.norms, index, jnp.float32(eps))
-                tables.append(run_case(partial(_measure_noisy, classifier, noisy), data))
-            table = {metric: np.stack([t[metric] for t in tables], axis=1) for metric in tables[0]}
-            store.put(folder, name, table)
-        return table
+                tables.append(run_case(partial(_measure_noisy, classifier, noisy), context.data))
+            return {metric: np.stack([t[metric] for t in tables], axis=1) for metric in tables[0]}
+
+        folder = context.folder(NAME, context.key, self.norms, self.repeats)
+        return context.store.table(folder, f"{norm_name(p)} eps={eps!r}", compute)
 
 
 def _measure_noisy(

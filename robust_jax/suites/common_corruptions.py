@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from robust_jax import corruptions
+from robust_jax.declarations import Column
 from robust_jax.metrics import common_corruptions as means
 from robust_jax.suites.corruption_suite import CorruptionSuite, Summary
 
@@ -29,7 +30,21 @@ class CommonCorruptions(CorruptionSuite):
     names: tuple[str, ...] = ("all",)
     """Corruptions, or sets of them: common (the 15), extra (the 4), all."""
 
-    suite_name: ClassVar[str] = "common_corruptions"
+    name: ClassVar[str] = "common_corruptions"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        means = (
+            Column("mean error 15 %", "all", "mean_error_15", scale=100),
+            Column("mean error 19 %", "all", "mean_error_19", scale=100),
+            Column("mean error %", "all", "mean_error", scale=100),
+            Column("mCE (AlexNet) %", "all", "mCE_AlexNet", scale=100, digits=1),
+        )
+        found = self.summaries()
+        return (
+            *(column for column in means if (column.case, column.level, column.metric) in found),
+            Column("corrupted NLL", "all", "mean_nll", digits=3, secondary=True),
+        )
 
     @property
     def benchmark(self) -> tuple[str, ...]:

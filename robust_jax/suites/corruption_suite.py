@@ -15,13 +15,15 @@ from jaxtyping import Array, Float
 from robust_jax import corruptions, metrics
 from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.declarations import Figure, LevelGrid, Shift
 from robust_jax.metrics import Interval
 from robust_jax.metrics import common_corruptions as means
-from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, measure_batch, metric_rows, run_case
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Evaluation, Images, PRNGKey, Row
 
 SETS = {
     "common": corruptions.COMMON,
@@ -37,7 +39,7 @@ Summary = Callable[[Float[np.ndarray, "..."], Float[np.ndarray, "... c s"]], Flo
 
 
 @dataclasses.dataclass(frozen=True)
-class CorruptionSuite:
+class CorruptionSuite(Suite):
     """Errors under named corruptions at several severities, made on the devices as they are needed.
 
     The randomness of an example depends on the key, the corruption and its id alone, not on the severity: along the
@@ -60,8 +62,7 @@ class CorruptionSuite:
     textures: str | None = None
     """Folder of photographs of frost; by default frost is drawn."""
 
-    suite_name: ClassVar[str]
-    """Of its rows."""
+    name: ClassVar[str]
 
     def __post_init__(self):
         if isinstance(self.names, str):
@@ -86,64 +87,58 @@ class CorruptionSuite:
         return len(self.corruption_names) * len(self.severities)
 
     @property
+    def figures(self) -> tuple[Figure, ...]:
+        names, variables = self.corruption_names, {}
+        for variable in corruptions.VARIABLES:
+            cases = tuple(c for c in corruptions.COMPONENTS if c in names and _variable(c) == variable)
+            if cases:
+                variables[variable] = cases
+        means = [metric for case, level, metric in self.summaries() if (case, level) == ("all", None)]
+        title = self.name.replace("_", " ")
+        shifts = (Shift(title, "all", metric) for metric in ("mean_error_15", "mean_error") if metric in means)
+        return (LevelGrid(tuple(variables.items())), *shifts)
+
+    @property
     def benchmark(self) -> tuple[str, ...]:
         """The corruptions that means without a number are over."""
         return self.corruption_names
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
+    def rows(self, context: Context) -> Iterator[Row]:
         """Yields each case's rows when it is done, then the means; all with 95 % bootstrap intervals.
 
         A row of a case has the corruption's name and its severity. Means have the severity None, except those over
         all corruptions at one of them. Their intervals resample images, each with its results in all cases.
-
-        Args:
-            key: of the corruptions.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished cases are kept and looked for.
-            labels: of the rows.
-            advance: called after every case.
         """
-        self._check_size(data)
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": self.suite_name}
-        clean = clean_table(predictor, data, store)["error"]
+        self._check_size(context.data)
+        fields = context.fields(self.name)
+        clean = clean_table(context)["error"]
         calibration = MeanCalibration()
         errors = []
         for name in self.corruption_names:
             for severity in self.severities:
-                table = self._case(key, predictor, data, store, name, severity)
-                advance()
+                table = self._case(context, name, severity)
+                context.advance()
                 errors.append(table["error"])
                 if name in self.benchmark:
                     calibration.add(table)
-                yield from metric_rows(table, **columns, case=name, severity=severity)
+                yield from metric_rows(table, **fields, case=name, severity=severity)
 
         def row(metric: str, interval: Interval, case: str = "all", severity: float | None = None) -> Row:
-            return make_row(metric, interval, data.num_examples, **columns, case=case, severity=severity)
+            return make_row(metric, interval, context.data.num_examples, **fields, case=case, severity=severity)
 
         values = np.stack([clean, *errors], axis=1)
         for (case, severity, metric), interval in self._intervals(values).items():
             yield row(metric, interval, case, severity)
         for metric, interval in calibration.intervals().items():
             yield row(metric, interval)
-        for metric, interval in self._comparisons(key, data, store, values).items():
+        for metric, interval in self._comparisons(context, values).items():
             yield row(metric, interval)
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images under every corruption at the middle severity, with what is predicted for them."""
-        batch = next(iter(data.batches()))
-        columns = {"clean": batch.image, **self._sample_columns(key, batch)}
-        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
+        batch = next(iter(context.data.batches()))
+        columns = {"clean": batch.image, **self._sample_columns(context.key, batch)}
+        return predicted_samples(context, columns, batch.label, num_images=num_images)
 
     def _sample_columns(self, key: PRNGKey, batch: Batch) -> dict[str, Images]:
         severity = sorted(self.severities)[len(self.severities) // 2]
@@ -157,7 +152,7 @@ class CorruptionSuite:
         over = {("all", None, "mean_error"): self.benchmark}
         over |= {(name, None, "mean_error"): (name,) for name in names}
         for variable in corruptions.VARIABLES:
-            members = tuple(name for name in names if corruptions.COMPONENTS[name].variable == variable)
+            members = tuple(name for name in names if _variable(name) == variable)
             if members:
                 over[f"variable {variable}", None, "mean_error"] = members
         found = {case: partial(_mean_error, names, members) for case, members in over.items()}
@@ -185,29 +180,26 @@ class CorruptionSuite:
         }
         return metrics.bootstrap_intervals(values, statistics)
 
-    def _comparisons(
-        self, key: PRNGKey, data: Evaluation, store: CaseStore, values: Float[np.ndarray, "n m"]
-    ) -> dict[str, Interval]:
+    def _comparisons(self, context: Context, values: Float[np.ndarray, "n m"]) -> dict[str, Interval]:
         """Metrics that need other suites' finished cases; none where they are not in the store."""
-        del key, data, store, values
+        del context, values
         return {}
 
-    def _case(
-        self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, name: str, severity: float
-    ) -> Table:
+    def _case(self, context: Context, name: str, severity: float) -> Table:
         """Measures ``[n]`` of every example under one corruption at one severity."""
-        place = self._place(key, data, name, severity)
-        table = store.get(*place)
-        if table is None:
-            classifier = admitted(predictor, data)
-            table = run_case(lambda batch: measure_batch(classifier, self._corrupt(key, name, severity, batch)), data)
-            store.put(*place, table)
-        return table
+        return context.store.table(
+            *self._place(context, name, severity), lambda: self._computed(context, name, severity)
+        )
 
-    def _place(self, key: PRNGKey, data: Evaluation, name: str, severity: float) -> tuple[str, str]:
+    def _computed(self, context: Context, name: str, severity: float) -> Table:
+        classifier = context.classifier()
+        return run_case(
+            lambda batch: measure_batch(classifier, self._corrupt(context.key, name, severity, batch)), context.data
+        )
+
+    def _place(self, context: Context, name: str, severity: float) -> tuple[str, str]:
         """Folder and name of a case in the store; suites of other corruptions share the folder."""
-        settings = (self.preset, self.compat, self._fields(name))
-        folder = f"corruptions_{digest(identity(data), jax.random.key_data(key).tolist(), *settings)}"
+        folder = context.folder("corruptions", context.key, self.preset, self.compat, self._fields(name))
         return folder, f"{name} {severity:g}"
 
     def _corrupt(self, key: PRNGKey, name: str, severity: float, batch: Batch) -> Batch:
@@ -242,6 +234,11 @@ class MeanCalibration:
         low, high = np.maximum(2 * ece - np.quantile(resampled, [0.975, 0.025]), 0)
         found = {f"mean_{name}": metrics.bootstrap_interval(values[:, i]) for i, name in enumerate(self._names)}
         return found | {"mean_ece": Interval(float(ece), float(low), float(high))}
+
+
+def _variable(name: str) -> str:
+    """The variable of the imaging process that a corruption intervenes on."""
+    return corruptions.COMPONENTS[name].variable
 
 
 def _mean_error(names: Sequence[str], over: Sequence[str], clean: np.ndarray, errors: np.ndarray) -> np.ndarray:

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from robust_jax import corruptions, metrics
+from robust_jax.declarations import Column
 from robust_jax.metrics import Interval
+from robust_jax.suites.base import Context
 from robust_jax.suites.corruption_suite import CorruptionSuite
-from robust_jax.suites.store import CaseStore
-from robust_jax.types import Evaluation, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +29,20 @@ class CorruptionsBar(CorruptionSuite):
     names: tuple[str, ...] = ("bar_cifar",)
     """Corruptions, or sets of them: bar_cifar for small images, bar_imagenet for large ones."""
 
-    suite_name: ClassVar[str] = "corruptions_bar"
+    name: ClassVar[str] = "corruptions_bar"
 
-    def _comparisons(
-        self, key: PRNGKey, data: Evaluation, store: CaseStore, values: Float[np.ndarray, "n m"]
-    ) -> dict[str, Interval]:
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            Column("C-bar error %", "all", "mean_error", scale=100),
+            Column("C-bar − C %", "all", "mean_error_bar_minus_15", scale=100),
+        )
+
+    def _comparisons(self, context: Context, values: Float[np.ndarray, "n m"]) -> dict[str, Interval]:
         common = []
         for name in corruptions.COMMON:
             for severity in self.severities:
-                table = store.get(*self._place(key, data, name, severity))
+                table = context.store.get(*self._place(context, name, severity))
                 if table is None:
                     return {}
                 common.append(table["error"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +17,19 @@ from robust_jax.attacks import ObsAtk
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.core.random_words import random_normal
+from robust_jax.declarations import Column
 from robust_jax.predictors import as_predictor
-from robust_jax.suites.case import RowLabels, make_row, to_host
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.samples import Samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, Image, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Image, Images, PRNGKey, Row
 
 NAME = "denoising"
 
 
 @dataclasses.dataclass(frozen=True)
-class Denoising:
+class Denoising(Suite):
     r"""PSNR of a denoiser on images with Gaussian noise, and with a perturbation of that noise besides.
 
     A perturbation has mean zero and a root mean square of at most rho. One kind is random, Gaussian less its mean, of
@@ -34,8 +37,9 @@ class Denoising:
     so the worst of an example within rho is that of all radii up to it. Random perturbations of different rho point in
     the same direction.
 
-    Of every image the same noise is taken in all cases; it depends on the key and the image's id. Neither noisy images
-    nor denoised ones are clipped to [0, 1]. What is found in a batch is kept as soon as it is.
+    The predictor is the denoiser, images [b, h, w, c] to images. An image has the same noise in all cases; it depends
+    on the key and the image's id. Neither noisy images nor denoised ones are clipped to [0, 1]. What is found in a
+    batch is kept as soon as it is.
 
     Raises:
         ValueError: if sigma is not positive, there is no radius, or one is negative; when run, if the predictor does
@@ -52,6 +56,8 @@ class Denoising:
     radii: tuple[float, ...] = (3 / 255, 5 / 255, 7 / 255)
     """Values of rho, in the same units."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         check_positive("sigma", self.sigma)
         if not self.radii:
@@ -63,54 +69,49 @@ class Denoising:
     def num_cases(self) -> int:
         return 1 + len(self.radii)
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[..., None] = lambda share=1.0: None,
-    ) -> Iterator[Row]:
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        cases, largest = ("random", type(self.attack).__name__), float(max(self.radii))
+        return (
+            Column("PSNR dB", "denoised", "psnr", direction="higher"),
+            *(
+                Column(f"PSNR {case} {rho:.4g} dB", case, "psnr", level=float(rho), direction="higher")
+                for case in cases
+                for rho in sorted(self.radii)
+            ),
+            *(Column(f"drop {case} {largest:.4g} dB", case, "psnr_drop", level=largest) for case in cases),
+        )
+
+    def rows(self, context: Context) -> Iterator[Row]:
         """Yields the rows of each case when it is done, smallest radius first, with 95 % bootstrap intervals.
 
         ``psnr`` is the mean over images, in dB, of the cases "noisy", "denoised" and, for each rho, of what is
         denoised under a perturbation, "random" or of the attack's name. ``psnr_drop`` is what these lose to "denoised".
-
-        Args:
-            key: of the noise, the random perturbations and the attack's random choices.
-            predictor: a denoiser, images ``[b, h, w, c]`` to images.
-            data: the clean images.
-            store: where finished batches are kept and looked for.
-            labels: of the rows.
-            advance: called with the share of a case that has been done.
         """
-        store, denoiser = store or CaseStore(), as_predictor(predictor)
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
-        common = identity(data), jax.random.key_data(key).tolist(), self.sigma
+        key, count, denoiser = context.key, context.data.num_examples, as_predictor(context.predictor)
+        fields = context.fields(self.name)
         program = partial(_measure_noisy, denoiser, key, self.sigma)
-        table = _kept(f"{NAME}_{digest(*common)}", "noise", program, data, store, advance)
+        table = _kept(context, context.folder(NAME, key, self.sigma), "noise", program)
         for case in ("noisy", "denoised"):
             interval = metrics.bootstrap_interval(metrics.psnr(table[case]))
-            yield make_row("psnr", interval, data.num_examples, **columns, case=case, severity=None)
+            yield make_row("psnr", interval, count, **fields, case=case, severity=None)
         plain = metrics.psnr(table["denoised"])
-        suite = f"{NAME}_{digest(*common, repr(self._attack))}"
+        suite = context.folder(NAME, key, self.sigma, self._attack)
         worst = table["denoised"]
         for rho in sorted(self.radii):
-            table = _kept(suite, f"rho={rho!r}", partial(self._perturbed, key, denoiser, rho), data, store, advance)
+            table = _kept(context, suite, f"rho={rho!r}", partial(self._perturbed, key, denoiser, rho))
             worst = np.maximum(worst, table["attacked"])
             for case, errors in (("random", table["random"]), (type(self.attack).__name__, worst)):
                 found = metrics.psnr(errors)
                 for metric, values in (("psnr", found), ("psnr_drop", plain - found)):
                     interval = metrics.bootstrap_interval(values)
-                    yield make_row(metric, interval, data.num_examples, **columns, case=case, severity=float(rho))
+                    yield make_row(metric, interval, count, **fields, case=case, severity=float(rho))
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images, noisy, denoised, and denoised under attack at the largest radius; with their PSNR."""
-        batch, denoiser = next(iter(data.batches())), as_predictor(predictor)
-        attacked = self._attacked(key, denoiser, max(self.radii), batch).images
-        noisy = gaussian_noise(key, self.sigma, batch)
+        batch, denoiser = next(iter(context.data.batches())), as_predictor(context.predictor)
+        attacked = self._attacked(context.key, denoiser, max(self.radii), batch).images
+        noisy = gaussian_noise(context.key, self.sigma, batch)
         columns = {
             "clean": batch.image,
             "noisy": noisy,
@@ -124,7 +125,7 @@ class Denoising:
             titles=list(columns),
             predictions=[["", *(f"{value:.1f} dB" for value in row[1:])] for row in metrics.psnr(errors)],
             confidences=None,
-            labels=[data.class_names[k] for k in _classes(batch)[:num_images]],
+            labels=[context.data.class_names[k] for k in _classes(batch)[:num_images]],
         )
 
     @property
@@ -193,23 +194,15 @@ def _classes(batch: Batch) -> np.ndarray:
     return labels if labels.ndim == 1 else labels.argmax(axis=1)
 
 
-def _kept(
-    suite: str,
-    case: str,
-    program: Callable[[Batch], dict[str, Array]],
-    data: Evaluation,
-    store: CaseStore,
-    advance: Callable[..., None],
-) -> Table:
+def _kept(context: Context, folder: str, case: str, program: Callable[[Batch], dict[str, Array]]) -> Table:
     """What a program finds of every example, padding removed, kept batch by batch."""
     parts = []
-    for number, batch in enumerate(data.batches()):
+    for number, batch in enumerate(context.data.batches()):
         mask = np.asarray(to_host(batch.mask))
-        place = suite, f"{case}_batch={number}_of={len(mask)}"
-        table = store.get(*place)
-        if table is None:
-            table = {name: values[mask] for name, values in to_host(program(batch)).items()}
-            store.put(*place, table)
-        parts.append(table)
-        advance(int(mask.sum()) / data.num_examples)
+
+        def compute(batch: Batch = batch, mask: np.ndarray = mask) -> Table:
+            return {name: values[mask] for name, values in to_host(program(batch)).items()}
+
+        parts.append(context.store.table(folder, f"{case}_batch={number}_of={len(mask)}", compute))
+        context.advance(int(mask.sum()) / context.data.num_examples)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,11 @@ import numpy as np
 from jaxtyping import Array
 
 from robust_jax import metrics
+from robust_jax.declarations import Column, Figure, MemberMatrix
 from robust_jax.predictors import HasMembers
-from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
-from robust_jax.suites.store import CaseStore, digest, identity
-from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, run_case
+from robust_jax.types import Batch, Row
 
 NAME = "diversity"
 SHOWN = 10
@@ -23,7 +25,7 @@ SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Diversity:
+class Diversity(Suite):
     """Disagreement, divergence and mutual information of members, and what a member does alone.
 
     Of case ``all``: ``disagreement``, the share of pairs of members that predict different classes, and
@@ -36,44 +38,33 @@ class Diversity:
         Fort, Hu & Lakshminarayanan, "Deep Ensembles: A Loss Landscape Perspective" (arXiv 1912.02757).
     """
 
+    name: ClassVar[str] = NAME
+
     @property
-    def num_cases(self) -> int:
-        return 1
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            Column("member error %", "all", "member_error", scale=100, secondary=True),
+            Column("disagreement %", "all", "disagreement", scale=100, direction=None, secondary=True),
+        )
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
-        """Yields the rows, with 95 % bootstrap intervals over examples.
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        return (MemberMatrix(),)
 
-        Args:
-            key: not used.
-            predictor: any predictor; rows need members, as those of an ensemble or of a posterior.
-            data: the examples.
-            store: where a finished case is kept and looked for.
-            labels: of the rows.
-            advance: called when it is done.
-        """
-        del key
-        store = store or CaseStore()
-        place = f"{NAME}_{digest(identity(data))}", "members"
-        table = store.get(*place)
-        if table is None and isinstance(predictor, HasMembers):
-            table = run_case(partial(_member_batch, admitted(predictor, data)), data)
-            store.put(*place, table)
-        advance()
+    def rows(self, context: Context) -> Iterator[Row]:
+        """Yields the rows, with 95 % bootstrap intervals over examples."""
+        place = context.folder(NAME), "members"
+        table = context.store.get(*place)
+        if table is None and isinstance(context.predictor, HasMembers):
+            table = run_case(partial(_member_batch, context.classifier()), context.data)
+            context.store.put(*place, table)
+        context.advance()
         if table is None or table["error"].shape[1] < 2:
             return
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
+        fields = {**context.fields(self.name), "severity": None}
         means = {name: table[name] for name in ("disagreement", "kl_divergence", "mutual_information")}
         means |= {f"member_{name}": table[name].mean(axis=1) for name in ("error", "nll")}
-        row = lambda metric, interval, case: make_row(metric, interval, data.num_examples, **columns, case=case)  # noqa: E731
+        row = lambda metric, interval, case: make_row(metric, interval, len(table["error"]), **fields, case=case)  # noqa: E731
         for metric, values in means.items():
             yield row(metric, metrics.bootstrap_interval(values), "all")
         pairs = np.stack([means["disagreement"], means["member_error"]], axis=1)

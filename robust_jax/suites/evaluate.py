@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from robust_jax.suites.case import RowLabels
-from robust_jax.suites.store import CaseStore
-from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row, Suite
+from robust_jax.suites.base import Context, Suite
+from robust_jax.types import Row
 
 
-def evaluate(
-    suites: Mapping[str, Suite],
-    key: PRNGKey,
-    predictor: LogitsFn,
-    data: Evaluation,
-    *,
-    store: CaseStore | None = None,
-    labels: RowLabels = RowLabels(),
-    console: Console | None = None,
-) -> list[Row]:
-    """The rows of every suite.
+def evaluate(suites: Mapping[str, Suite], context: Context, *, console: Console | None = None) -> list[Row]:
+    """Return the rows of every suite.
 
     Args:
         suites: by the name the experiment gives them.
-        key: of all randomness.
-        predictor: any callable from images to logits.
-        data: the examples.
-        store: where finished cases are kept, so that an interrupted evaluation goes on.
-        labels: of the rows.
+        context: what they evaluate; its store serves all of them, and its ``advance`` is called beside the bar.
         console: where progress is shown; None shows none.
     """
-    store = store or CaseStore()
     rows: list[Row] = []
     hidden = console is None or jax.process_index() != 0
     columns = (TextColumn("evaluating {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         for name, suite in suites.items():
-            task = bar.add_task(name, total=getattr(suite, "num_cases", None))
-            advance = lambda share=1.0, task=task: bar.advance(task, share)  # noqa: E731
-            rows.extend(suite.rows(key, predictor, data, store=store, labels=labels, advance=advance))
+            task = bar.add_task(name, total=suite.num_cases)
+
+            def advance(fraction: float = 1.0, task: TaskID = task) -> None:
+                bar.advance(task, fraction)
+                context.advance(fraction)
+
+            rows.extend(suite.rows(dataclasses.replace(context, advance=advance)))
     return rows

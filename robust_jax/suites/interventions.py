@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+from robust_jax import corruptions
+from robust_jax.declarations import Column
 from robust_jax.suites.corruption_suite import CorruptionSuite
 
 
@@ -23,4 +25,16 @@ class Interventions(CorruptionSuite):
     names: tuple[str, ...] = ("all", "bar_cifar")
     """Corruptions, or sets of them: common, extra, all, bar_cifar, bar_imagenet."""
 
-    suite_name: ClassVar[str] = "interventions"
+    name: ClassVar[str] = "interventions"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        variables = dict.fromkeys(corruptions.COMPONENTS[name].variable for name in self.corruption_names)
+        return (
+            Column("error C and C-bar %", "all", "mean_error", scale=100),
+            *(
+                Column(f"{variable} %", f"variable {variable}", "mean_error", scale=100, digits=1)
+                for variable in corruptions.VARIABLES
+                if variable in variables
+            ),
+        )

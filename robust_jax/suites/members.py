@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax.core.checks import check_positive
+from robust_jax.declarations import Column
 from robust_jax.predictors import HasMembers
-from robust_jax.suites.case import RowLabels, admitted, measure, metric_rows, run_case
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import measure, metric_rows, run_case
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Row
 
 NAME = "members"
 METRICS = ("error", "nll", "brier", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)
-class Members:
+class Members(Suite):
     """Error, NLL, Brier score and ECE of the first members of an ensemble, or draws of a posterior.
 
     Members are told apart for one run of the network over the data, so all numbers are measured at once. Of a number n
@@ -36,6 +39,8 @@ class Members:
     counts: tuple[int, ...] = (1, 2, 5)
     """How many are averaged."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         if not self.counts:
             raise ValueError("Expected one number of members or more in counts, got none.")
@@ -43,45 +48,30 @@ class Members:
             check_positive("counts", count)
 
     @property
-    def num_cases(self) -> int:
-        return 1
+    def columns(self) -> tuple[Column, ...]:
+        cases = [(f"{count} members", float(count), count) for count in self.counts]
+        return (
+            *(Column(f"NLL of {n}", case, "nll", level, digits=3, secondary=True) for case, level, n in cases),
+            *(Column(f"error % of {n}", case, "error", level, scale=100, secondary=True) for case, level, n in cases),
+        )
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
-        """Yields the rows of each count, with 95 % bootstrap intervals over examples.
-
-        Args:
-            key: not used.
-            predictor: one with members, such as an ensemble.
-            data: the examples.
-            store: where the finished case is kept and looked for.
-            labels: of the rows.
-            advance: called at the end.
-        """
-        del key
-        tables = self._tables(predictor, data, store or CaseStore())
-        advance()
+    def rows(self, context: Context) -> Iterator[Row]:
+        """Yields the rows of each count, with 95 % bootstrap intervals over examples."""
+        tables = self._tables(context)
+        context.advance()
         for count, table in tables.items():
-            columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": float(count)}
-            yield from metric_rows(table, **columns, case=f"{count} members")
+            fields = {**context.fields(self.name), "severity": float(count)}
+            yield from metric_rows(table, **fields, case=f"{count} members")
 
-    def _tables(self, predictor: LogitsFn, data: Evaluation, store: CaseStore) -> dict[int, Table]:
-        folder = f"{NAME}_{digest(identity(data))}"
+    def _tables(self, context: Context) -> dict[int, Table]:
+        folder, store = context.folder(NAME), context.store
         tables = {count: store.get(folder, f"{count} members") for count in self.counts}
         if None in tables.values():
-            if not isinstance(predictor, HasMembers):
+            if not isinstance(context.predictor, HasMembers):
                 raise ValueError(
                     "Expected a predictor with members, such as an ensemble or draws of a posterior, got one model."
                 )
-            together = run_case(partial(_measure_counts, self.counts, admitted(predictor, data)), data)
+            together = run_case(partial(_measure_counts, self.counts, context.classifier()), context.data)
             for count in self.counts:
                 tables[count] = {name: together[f"{name} {count}"] for name in METRICS}
                 store.put(folder, f"{count} members", tables[count])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,16 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_jax import config, metrics
 from robust_jax import data as data_room
 from robust_jax.core.checks import check_choice, nearest
+from robust_jax.declarations import Column, Figure, Shift
 from robust_jax.metrics import Interval
-from robust_jax.suites.case import RowLabels, admitted, make_row, measure_batch, metric_rows, run_case, to_host
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, measure_batch, metric_rows, run_case, to_host
 from robust_jax.suites.clean import clean_table
+from robust_jax.suites.identity import digest
 from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.relabelled import Relabelled
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import CaseStore, Table
+from robust_jax.types import Evaluation, Images, LogitsFn, Row
 
 NAME = "natural_shift"
 SUBSETS = ("named", "present")
@@ -30,7 +33,7 @@ SHIFT_SEED = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class NaturalShift:
+class NaturalShift(Suite):
     r"""Errors on other data sets, on the clean test images of the same classes, and what is lost between them.
 
     The predictor chooses among the classes of a set only, so that a model of ImageNet's 1,000 classes is asked about
@@ -56,6 +59,8 @@ class NaturalShift:
     """What is chosen among: ``named``, the classes that the set names; ``present``, those it has examples of, for
     sets that name all and hold fewer, as TFDS's imagenet_a and imagenet_r."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         if not self.sets:
             raise ValueError("Expected one data set or more in sets, got none.")
@@ -72,50 +77,42 @@ class NaturalShift:
     def num_cases(self) -> int:
         return 2 * len(self.sets)
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            Column("shifted error %", "all", "mean_error", scale=100),
+            Column("accuracy drop %", "all", "mean_accuracy_drop", scale=100),
+        )
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        return tuple(Shift(name, name, "error", clean=(name, "clean_error"), natural=True) for name in self.sets)
+
+    def rows(self, context: Context) -> Iterator[Row]:
         """Yields each set's rows when it is done, then the means over sets; all with 95 % bootstrap intervals.
 
         A set and the clean images are resampled independently of each other.
-
-        Args:
-            key: not used.
-            predictor: any callable from images to logits, with a logit for each class of ``data``.
-            data: the clean examples.
-            store: where finished cases are kept and looked for.
-            labels: of the rows.
-            advance: called after every set, and after its clean subset.
 
         Raises:
             ValueError: if a set's classes are not the model's (those missing are named), its images have another shape
                 than the clean ones, or no clean example is of its classes.
         """
-        del key
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
+        fields = {**context.fields(self.name), "severity": None}
         # Before hours are spent on the sets that come first.
-        shifted = {name: self._prepare(name, data) for name in self.sets}
+        shifted = {name: self._prepare(name, context.data) for name in self.sets}
         drops, count = [], 0
         for name, (evaluation, classes) in shifted.items():
-            table, subset, chosen = self._tables(name, predictor, data, evaluation, classes, store, advance)
-            yield from metric_rows(table, **columns, case=name)
+            table, subset, chosen = self._tables(context, name, evaluation, classes)
+            yield from metric_rows(table, **fields, case=name)
             error = metrics.bootstrap_interval(subset["error"])
-            yield make_row("clean_error", error, len(subset["error"]), **columns, case=name)
-            yield make_row("num_classes", Interval(float(chosen)), len(table["error"]), **columns, case=name)
+            yield make_row("clean_error", error, len(subset["error"]), **fields, case=name)
+            yield make_row("num_classes", Interval(float(chosen)), len(table["error"]), **fields, case=name)
             count += len(table["error"])
             drops.append(_Drop.of(subset["error"], table["error"]))
             for metric, interval in drops[-1].intervals().items():
-                yield make_row(metric, interval, len(table["error"]), **columns, case=name)
+                yield make_row(metric, interval, len(table["error"]), **fields, case=name)
         for metric, interval in _mean_intervals(drops).items():
-            yield make_row(metric, interval, count, **columns, case="all")
+            yield make_row(metric, interval, count, **fields, case="all")
 
     def _prepare(self, name: str, data: Evaluation) -> tuple[Evaluation, Int[np.ndarray, "m"]]:
         """The set, and the model's class for each of its own."""
@@ -125,39 +122,33 @@ class NaturalShift:
         return evaluation_beside(data, source, name), classes
 
     def _tables(
-        self,
-        name: str,
-        predictor: LogitsFn,
-        data: Evaluation,
-        evaluation: Evaluation,
-        classes: Int[np.ndarray, "m"],
-        store: CaseStore,
-        advance: Callable[[], None],
+        self, context: Context, name: str, evaluation: Evaluation, classes: Int[np.ndarray, "m"]
     ) -> tuple[Table, Table, int]:
         """Measures of the set and of the clean examples of its classes, and the number of classes chosen among."""
-        folder = f"{NAME}_{digest(identity(evaluation), config.to_json(self.sets[name]), classes.tolist())}"
+        data, store = context.data, context.store
+        folder = f"{NAME}_{digest(evaluation.fingerprint, classes)}"
         known = self._known(data, evaluation, classes, store, folder)
-        chosen = digest(identity(data), known.tolist())
+        chosen = digest(data.class_names, known)
 
         def measured(examples: Evaluation, mapping: np.ndarray, folder: str, case: str) -> Table:
-            table = store.get(folder, case)
-            if table is None:
-                restricted = jax.tree_util.Partial(_restrict, admitted(predictor, data), jnp.asarray(known))
-                table = run_case(partial(measure_batch, restricted), Relabelled(examples, mapping))
-                store.put(folder, case, table)
+            def compute() -> Table:
+                restricted = jax.tree_util.Partial(_restrict, context.classifier(), jnp.asarray(known))
+                return run_case(partial(measure_batch, restricted), Relabelled(examples, mapping))
+
+            table = store.table(folder, case, compute)
             if len(table["error"]) == 0:
                 raise ValueError(f"No example of {examples.name} is of the classes of {name}.")
-            advance()
+            context.advance()
             return table
 
         shifted = measured(evaluation, classes, folder, f"among {chosen}")
         if known.all():
-            clean = clean_table(predictor, data, store)
-            advance()
+            clean = clean_table(context)
+            context.advance()
         else:
             # Sets of the same classes share it.
             mapping = np.where(known, np.arange(data.num_classes), -1)
-            clean = measured(data, mapping, f"{NAME}_clean_{digest(identity(data))}", f"among {chosen}")
+            clean = measured(data, mapping, context.folder(f"{NAME}_clean"), f"among {chosen}")
         return shifted, clean, int(known.sum())
 
     def _known(
@@ -166,11 +157,8 @@ class NaturalShift:
         """Which of the model's classes are chosen among."""
         if self.subset == "named":
             return np.isin(np.arange(data.num_classes), classes)
-        table = store.get(folder, "present")
-        if table is None:
-            table = {"present": _present(evaluation, classes, data.num_classes)}
-            store.put(folder, "present", table)
-        return table["present"]
+        present = lambda: {"present": _present(evaluation, classes, data.num_classes)}  # noqa: E731
+        return store.table(folder, "present", present)["present"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

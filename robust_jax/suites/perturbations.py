@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,13 @@ from robust_jax.core.keys import example_keys, named_key
 from robust_jax.corruptions import imagenet_p
 from robust_jax.corruptions.base import COMPATS, PRESETS
 from robust_jax.corruptions.imagenet_p import PerturbationSequence
+from robust_jax.declarations import Column
 from robust_jax.metrics import flips
-from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Images, PRNGKey, Row
 
 NAME = "perturbations"
 AUTO = "auto"
@@ -40,7 +43,7 @@ Summary = Callable[[Float[np.ndarray, "... m"]], Float[np.ndarray, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Perturbations:
+class Perturbations(Suite):
     """How often predictions flip along sequences of slightly different images, and how far the top five move.
 
     Of each perturbation: ``flip_probability`` and, with five classes or more, ``top5_distance``, see
@@ -68,6 +71,8 @@ class Perturbations:
     crop: int | None = None
     """Side of the middle square that the predictor sees, see there: 224 for images of 256 and the law of ImageNet-P."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         if isinstance(self.names, str):
             object.__setattr__(self, "names", (self.names,))
@@ -84,61 +89,51 @@ class Perturbations:
     def num_cases(self) -> int:
         return len(self._names("imagenet"))
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            Column("mean flips %", "all", "mean_flip_probability", scale=100),
+            Column("mFR (AlexNet) %", "all", "mFR_AlexNet", scale=100, digits=1),
+        )
+
     def perturbation_names(self, shape: Sequence[int]) -> tuple[str, ...]:
         """Of all perturbations of images of a shape, sets written out."""
         return self._names(self._benchmark(shape))
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
+    def rows(self, context: Context) -> Iterator[Row]:
         """Yields each perturbation's rows when it is done, then the means; all with 95 % bootstrap intervals.
 
         The intervals resample examples, each with its results under all perturbations.
-
-        Args:
-            key: of the perturbations.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished cases are kept and looked for.
-            labels: of the rows.
-            advance: called after every perturbation.
         """
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
-        names = self.perturbation_names(data.image_shape)
+        fields = {**context.fields(self.name), "severity": None}
+        shape, count = context.data.image_shape, context.data.num_examples
+        names = self.perturbation_names(shape)
         measured: dict[str, list[np.ndarray]] = {}
         for name in names:
-            ranking = self._case(key, predictor, data, store, name)["ranking"]
-            advance()
+            ranking = self._case(context, name)["ranking"]
+            context.advance()
             for metric, values in self._measures(name, ranking).items():
                 measured.setdefault(metric, []).append(values)
-                yield make_row(metric, metrics.bootstrap_interval(values), data.num_examples, **columns, case=name)
+                yield make_row(metric, metrics.bootstrap_interval(values), count, **fields, case=name)
         for metric, values in measured.items():
             statistics = {
                 summary: (statistic, "percentile")
-                for summary, statistic in self._summaries(metric, names, data.image_shape).items()
+                for summary, statistic in self._summaries(metric, names, shape).items()
             }
             intervals = metrics.bootstrap_intervals(np.stack(values, axis=1), statistics)
             for summary, interval in intervals.items():
-                yield make_row(summary, interval, data.num_examples, **columns, case="all")
+                yield make_row(summary, interval, count, **fields, case="all")
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images in the last frame of every perturbation, with what is predicted for them."""
-        batch = next(iter(data.batches()))
+        batch, shape = next(iter(context.data.batches())), context.data.image_shape
         columns = {}
-        for name in self.perturbation_names(data.image_shape):
+        for name in self.perturbation_names(shape):
             sequence = self._sequence(name)
-            last = sequence.num_frames(data.image_shape) - 1
-            images = _frame(sequence, named_key(key, name), jnp.int32(last), batch)
+            last = sequence.num_frames(shape) - 1
+            images = _frame(sequence, named_key(context.key, name), jnp.int32(last), batch)
             columns[name.replace("_", " ")] = jax.device_put(images, batch.image.sharding)
-        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
+        return predicted_samples(context, columns, batch.label, num_images=num_images)
 
     def _measures(self, name: str, ranking: Int[np.ndarray, "n frames k"]) -> dict[str, Float[np.ndarray, "n"]]:
         noise = imagenet_p.SEQUENCES[name].is_noise
@@ -156,20 +151,19 @@ class Perturbations:
             found["mFR_AlexNet"] = lambda m: flips.mean_flip_rate(m, names)
         return found
 
-    def _case(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, name: str) -> Table:
+    def _case(self, context: Context, name: str) -> Table:
         """The likeliest classes ``[n, frames, 5]`` of every frame of every example, fewer where there are fewer."""
-        settings = (self.preset, self.compat, self.crop)
-        suite = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), *settings)}"
-        table = store.get(suite, name)
-        if table is None:
+        key, data = context.key, context.data
+
+        def compute() -> Table:
             shape = None if self.crop is None else (self.crop, self.crop, data.image_shape[2])
-            classifier = admitted(predictor, data, image_shape=shape)
-            program = partial(self._rank_frames, named_key(key, name), classifier, name)
-            table = run_case(program, data)
+            program = partial(self._rank_frames, named_key(key, name), context.classifier(shape), name)
+            ranking = run_case(program, data)["ranking"]
             # So small, they can be kept for all examples.
-            table["ranking"] = table["ranking"].astype(np.int16 if data.num_classes < 2**15 else np.int32)
-            store.put(suite, name, table)
-        return table
+            return {"ranking": ranking.astype(np.int16 if data.num_classes < 2**15 else np.int32)}
+
+        folder = context.folder(NAME, key, self.preset, self.compat, self.crop)
+        return context.store.table(folder, name, compute)
 
     def _rank_frames(
         self, key: PRNGKey, predictor: jax.tree_util.Partial, name: str, batch: Batch

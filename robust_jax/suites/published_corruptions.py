@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from robust_jax import config
 from robust_jax import data as data_room
-from robust_jax.suites.case import admitted, measure_batch, run_case
+from robust_jax.suites.base import Context
+from robust_jax.suites.case import measure_batch, run_case
 from robust_jax.suites.common_corruptions import CommonCorruptions
+from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.relabelled import Relabelled
 from robust_jax.suites.samples import Samples, predicted_samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Evaluation, LogitsFn, PRNGKey
+from robust_jax.suites.store import Table
+from robust_jax.types import Evaluation
 
 # Examples whose labels are compared, to tell whether two sets are in the same order.
 CHECKED = 64
@@ -46,43 +47,37 @@ class PublishedCorruptions(CommonCorruptions):
             if field.name in ("preset", "compat", "textures") and getattr(self, field.name) != field.default:
                 raise ValueError(f"Published images are as they are, got {field.name}={getattr(self, field.name)!r}.")
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images under every corruption at the middle severity, with what is predicted for them.
 
         The clean images are there, too, where they are in the same order.
         """
-        del key
         severity = sorted(self.severities)[len(self.severities) // 2]
-        columns = {name: self._load(data, name, severity)[0] for name in self.corruption_names}
-        first, classes = self._load(data, self.corruption_names[0], severity)
-        if _agree(data.source, first, classes):
-            columns = {"clean": data.source, **columns}
+        columns = {name: self._load(context.data, name, severity)[0] for name in self.corruption_names}
+        first, classes = self._load(context.data, self.corruption_names[0], severity)
+        if _agree(context.data.source, first, classes):
+            columns = {"clean": context.data.source, **columns}
         positions = np.arange(min(num_images, len(first)))
         shown = {name.replace("_", " "): np.float32(part.take(positions)[0]) / 255 for name, part in columns.items()}
         labels = classes[first.take(positions)[1]]
-        return predicted_samples(predictor, shown, labels, data.class_names, num_images=num_images)
+        return predicted_samples(context, shown, labels, num_images=num_images)
 
     def _check_size(self, data: Evaluation) -> None:
         """Before hours are spent on the sets that come first."""
         for name in self.corruption_names:
             self._load(data, name, self.severities[0])
 
-    def _place(self, key: PRNGKey, data: Evaluation, name: str, severity: float) -> tuple[str, str]:
-        del key
-        published = config.to_json(self._set("", 1))
-        return f"published_{digest(identity(data), published)}", f"{name} {severity:g}"
+    def _place(self, context: Context, name: str, severity: float) -> tuple[str, str]:
+        examples, classes = self._examples(context.data, name, severity)
+        return context.folder("published", examples.fingerprint, classes), f"{name} {severity:g}"
 
-    def _case(
-        self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, name: str, severity: float
-    ) -> Table:
-        place = self._place(key, data, name, severity)
-        table = store.get(*place)
-        if table is None:
-            source, classes = self._load(data, name, severity)
-            examples = data_room.evaluation(source, batch_size=data.batch_size, mesh=data.mesh, resident=False)
-            table = run_case(partial(measure_batch, admitted(predictor, data)), Relabelled(examples, classes))
-            store.put(*place, table)
-        return table
+    def _computed(self, context: Context, name: str, severity: float) -> Table:
+        examples, classes = self._examples(context.data, name, severity)
+        return run_case(partial(measure_batch, context.classifier()), Relabelled(examples, classes))
+
+    def _examples(self, data: Evaluation, name: str, severity: float) -> tuple[Evaluation, Int[np.ndarray, "m"]]:
+        source, classes = self._load(data, name, severity)
+        return evaluation_beside(data, source, name), classes
 
     def _set(self, name: str, severity: float) -> Any:
         """The published set of one case."""

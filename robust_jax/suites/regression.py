@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +14,28 @@ from jaxtyping import Array, Float
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
+from robust_jax.declarations import Column
 from robust_jax.mathematics.gaussian import LEAST_VARIANCE, gaussian_mixture_nll, gaussian_nll
 from robust_jax.posteriors import GaussianEnsemble, gaussian_mixture
 from robust_jax.predictors import as_predictor
-from robust_jax.suites.case import RowLabels, make_row, run_case
-from robust_jax.suites.store import CaseStore, Table, digest, identity
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, run_case
+from robust_jax.suites.store import Table
 from robust_jax.tasks import Regression
-from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.types import Batch, LogitsFn, Row
 
 NAME = "regression"
+CASE = "test"
 
 
 @dataclasses.dataclass(frozen=True)
-class RegressionSuite:
+class RegressionSuite(Suite):
     r"""RMSE and NLL of a regression network or ensemble, in the data's units.
 
     ``nll`` is of the normal distribution with the mean and variance of the members' mixture, as published;
-    ``mixture_nll`` of the mixture's own density. They are equal for one network.
+    ``mixture_nll`` of the mixture's own density. They are equal for one network. The predictor returns means and
+    variances [b, 2d], or means [b, d] without ``variance``; the members of a
+    :class:`~robust_jax.posteriors.GaussianEnsemble` are mixed.
 
     Raises:
         ValueError: if ``least_variance`` is not positive; when run, if the data have no real targets or the
@@ -44,59 +50,38 @@ class RegressionSuite:
     least_variance: float = LEAST_VARIANCE
     """Added to every variance, as in the objective."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         check_positive("least_variance", self.least_variance)
 
     @property
-    def num_cases(self) -> int:
-        return 1
+    def columns(self) -> tuple[Column, ...]:
+        nlls = (Column("Gaussian NLL", CASE, "nll", digits=3), Column("mixture NLL", CASE, "mixture_nll", digits=3))
+        return (Column("RMSE", CASE, "rmse", digits=4), *(nlls if self.variance else ()))
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
-        """Yield the rows of the case ``test``, with 95 % bootstrap intervals over examples.
-
-        Args:
-            key: not used.
-            predictor: images to means and variances [b, 2d], or to means [b, d] without ``variance``; the members of a
-                :class:`~robust_jax.posteriors.GaussianEnsemble` are mixed.
-            data: the examples, with real targets.
-            store: where the finished case is kept and looked for.
-            labels: of the rows.
-            advance: called at the end.
-        """
-        del key
+    def rows(self, context: Context) -> Iterator[Row]:
+        """Yield the rows of the case ``test``, with 95 % bootstrap intervals over examples."""
+        data, predictor = context.data, context.predictor
         if not data.target_scale:
             raise ValueError(f"Expected data with real targets, got {data.name} with {data.num_classes} classes.")
-        store = store or CaseStore()
-        folder = f"{NAME}_{digest(identity(data), data.target_scale, self)}"
-        table = store.get(folder, "test")
-        if table is None:
-            predictor = predictor if isinstance(predictor, GaussianEnsemble) else as_predictor(predictor)
-            task = Regression(
-                len(data.target_scale), self.variance, scale=data.target_scale, least_variance=self.least_variance
-            )
-            table = run_case(partial(_measure, task, predictor), data)
-            store.put(folder, "test", table)
-        advance()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
-        yield from _rows(table, **columns)
+        predictor = predictor if isinstance(predictor, GaussianEnsemble) else as_predictor(predictor)
+        scale = data.target_scale
+        task = Regression(len(scale), self.variance, scale=scale, least_variance=self.least_variance)
+        folder = context.folder(NAME, self)
+        table = context.store.table(folder, CASE, lambda: run_case(partial(_measure, task, predictor), data))
+        context.advance()
+        fields = {**context.fields(self.name), "severity": None}
+        yield from _rows(table, **fields)
 
 
-def _rows(table: Table, **columns) -> Iterator[Row]:
+def _rows(table: Table, **fields) -> Iterator[Row]:
     count = len(table["squared_error"])
     rmse = metrics.bootstrap_interval(table["squared_error"], lambda means: np.sqrt(means[..., 0]))
-    yield make_row("rmse", rmse, count, **columns, case="test")
+    yield make_row("rmse", rmse, count, **fields, case=CASE)
     for name in ("nll", "mixture_nll"):
         if name in table:
-            yield make_row(name, metrics.bootstrap_interval(table[name]), count, **columns, case="test")
+            yield make_row(name, metrics.bootstrap_interval(table[name]), count, **fields, case=CASE)
 
 
 @partial(jax.jit, static_argnums=0)

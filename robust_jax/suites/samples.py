@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from robust_jax.predictors import as_predictor
+from robust_jax.suites.base import Context
 from robust_jax.suites.case import to_host
-from robust_jax.types import Images, LogitsFn
+from robust_jax.types import Images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,18 +31,22 @@ class Samples:
     """True class names, by row."""
 
 
+@runtime_checkable
+class HasSamples(Protocol):
+    """A suite that can show a few images with their predictions."""
+
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
+        """Return the first images in each of the ways that the suite shows them."""
+        ...
+
+
 def predicted_samples(
-    predictor: LogitsFn,
-    columns: Mapping[str, Images],
-    labels: Int[Array, "b"],
-    class_names: Sequence[str],
-    *,
-    num_images: int,
+    context: Context, columns: Mapping[str, Images], labels: Int[Array, "b"], *, num_images: int
 ) -> Samples:
     """The first images of every column, by its title, with what is predicted for them."""
-    parts = []
+    predictor, class_names, parts = as_predictor(context.predictor), context.data.class_names, []
     for images in columns.values():
-        shown = to_host((images, _predict(as_predictor(predictor), images)))
+        shown = to_host((images, _predict(predictor, images)))
         parts.append([part[:num_images] for part in shown])
     images, probs = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
     return Samples(

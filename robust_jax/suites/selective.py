@@ -19,7 +19,7 @@ RESAMPLING_SEED = 0
 AREAS = {"aurc": metrics.aurc, "e_aurc": metrics.excess_aurc, "augrc": metrics.augrc}
 
 
-def selective_rows(table: Table, **columns) -> Iterator[Row]:
+def selective_rows(table: Table, **fields) -> Iterator[Row]:
     """The areas ``aurc``, ``e_aurc`` and ``augrc``, of case ``clean``, and ``risk``, of case ``coverage``.
 
     The loss is the error, the severity of a risk its coverage. Intervals resample examples; those of E-AURC and of
@@ -27,7 +27,7 @@ def selective_rows(table: Table, **columns) -> Iterator[Row]:
 
     Args:
         table: arrays ``[n]``, with confidence and error.
-        columns: the other fields of the rows, but case and severity.
+        fields: the other fields of the rows, but case and severity.
     """
     confidence, error = (np.asarray(table[name], np.float64) for name in ("confidence", "error"))
     values = _measures(confidence, error)
@@ -37,7 +37,7 @@ def selective_rows(table: Table, **columns) -> Iterator[Row]:
     places = [(name, "clean", 0.0) for name in AREAS] + [("risk", "coverage", coverage) for coverage in COVERAGES]
     for (metric, case, severity), value, samples in zip(places, values, resampled, strict=True):
         interval = metrics.percentile_interval(value, samples)
-        yield make_row(metric, interval, len(error), **columns, case=case, severity=severity)
+        yield make_row(metric, interval, len(error), **fields, case=case, severity=severity)
 
 
 def _measures(confidence: Float[np.ndarray, "n"], error: Float[np.ndarray, "n"]) -> Float[np.ndarray, "m"]:

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from robust_jax import attacks
 from robust_jax.attacks import Attack, ParameterPGD, ParameterSearch
 from robust_jax.core.checks import check_non_negative
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.declarations import Column
 from robust_jax.predictors import Vote, through
 from robust_jax.suites.adversarial import attack_batch, attacked, clean_examples, proportion_row
-from robust_jax.suites.case import RowLabels, admitted, measure_batch, run_case
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import measure_batch, run_case
+from robust_jax.suites.identity import digest
 from robust_jax.suites.samples import Samples, predicted_samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Batch, Evaluation, Image, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Image, Images, LogitsFn, PRNGKey, Row
 
 NAME = "spatial"
 RANDOM = "random"
 
 
 @dataclasses.dataclass(frozen=True)
-class Spatial:
+class Spatial(Suite):
     """Error on rotated and translated images: each by a random amount, by the worst of several, and of a grid.
 
     Cases: ``random``, one draw for each image; ``worst of 10``; ``first order``, gradient ascent on the three
@@ -53,6 +56,8 @@ class Spatial:
     """Translations to the right, down, and rotations of the grid; None leaves the case out."""
     votes: int = 0
     """Random transforms whose majority is tested, in place of the classifier itself; published: 10."""
+
+    name: ClassVar[str] = NAME
 
     def __post_init__(self):
         for name in ("draws", "first_order_steps", "votes"):
@@ -82,63 +87,51 @@ class Spatial:
         """What the names of cases end in."""
         return f", vote of {self.votes}" if self.votes else ""
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[..., None] = lambda share=1.0: None,
-    ) -> Iterator[Row]:
-        """Yields the error of each case when it is done, with 95 % intervals, and the attacks' success rates.
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        cases = (*(["clean"] if self.votes else []), RANDOM, *self.attacks)
+        cases = [f"{case}{self.suffix}" for case in cases]
+        return tuple(Column(f"{case} error %", case, "error", scale=100) for case in cases)
 
-        Args:
-            key: of the random transforms.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished batches are kept and looked for.
-            labels: of the rows.
-            advance: called with the share of a case that has been done.
-        """
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "severity": None}
+    def rows(self, context: Context) -> Iterator[Row]:
+        """Yields the error of each case when it is done, with 95 % intervals, and the attacks' success rates."""
+        fields = {**context.fields(self.name), "severity": None}
         if self.votes:
-            predictor = self._majority(key, predictor)
-            settings = digest(jax.random.key_data(key).tolist(), repr(self.threat))
-            store = store.other(f"{NAME}_vote_of_{self.votes}_{settings}")
-        wrong, _ = clean_examples(predictor, data, store)
+            context = self._voting(context)
+        wrong, _ = clean_examples(context)
         if self.votes:
-            yield proportion_row("error", wrong, **columns, case=f"clean{self.suffix}")
-        table = self._random(key, predictor, data, store)
-        advance()
-        yield proportion_row("error", table["error"], **columns, case=f"{RANDOM}{self.suffix}")
+            yield proportion_row("error", wrong, **fields, case=f"clean{self.suffix}")
+        table = self._random(context)
+        context.advance()
+        yield proportion_row("error", table["error"], **fields, case=f"{RANDOM}{self.suffix}")
         for name, attack in self.attacks.items():
-            table = attacked(key, attack, predictor, data, store, 1.0, (1.0,), wrong, advance)
+            table = attacked(context, attack, 1.0, (1.0,), wrong)
             broken, case = wrong | table["success"], f"{name}{self.suffix}"
-            yield proportion_row("error", broken, **columns, case=case)
+            yield proportion_row("error", broken, **fields, case=case)
             if not wrong.all():
-                yield proportion_row("success_rate", broken[~wrong], **columns, case=case)
+                yield proportion_row("success_rate", broken[~wrong], **fields, case=case)
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images, turned and moved at random, and by the worst of each kind."""
-        predictor = self._majority(key, predictor) if self.votes else predictor
-        batch = next(iter(data.batches()))
-        columns = {"clean": batch.image, RANDOM: _transformed(self.threat, named_key(key, NAME), batch)}
+        context = self._voting(context) if self.votes else context
+        batch = next(iter(context.data.batches()))
+        columns = {"clean": batch.image, RANDOM: _transformed(self.threat, named_key(context.key, NAME), batch)}
         for case, attack in self.attacks.items():
-            columns[case] = attack_batch(key, attack, predictor, batch, 1.0).images
-        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
+            columns[case] = attack_batch(context.key, attack, context.predictor, batch, 1.0).images
+        return predicted_samples(context, columns, batch.label, num_images=num_images)
+
+    def _voting(self, context: Context) -> Context:
+        """The majority over random transforms in place of the predictor, with a store of its own."""
+        store = context.store.other(f"{NAME}_vote_of_{self.votes}_{digest(context.key, self.threat)}")
+        return dataclasses.replace(context, predictor=self._majority(context.key, context.predictor), store=store)
 
     def _majority(self, key: PRNGKey, predictor: LogitsFn) -> LogitsFn:
         transformed = through(predictor, partial(_transformed_image, self.threat))
         return Vote(transformed, named_key(key, "vote"), self.votes)
 
-    def _random(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore) -> Table:
-        place = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), repr(self.threat))}", RANDOM
-        table = store.get(*place)
-        if table is None:
-            classifier = admitted(predictor, data)
+    def _random(self, context: Context) -> Table:
+        def compute() -> Table:
+            classifier, key = context.classifier(), context.key
 
             def program(batch: Batch) -> dict[str, Array]:
                 images = _transformed(self.threat, named_key(key, NAME), batch)
@@ -146,9 +139,9 @@ class Spatial:
                 images = jax.device_put(images, batch.image.sharding)
                 return measure_batch(classifier, batch._replace(image=images))
 
-            table = {"error": np.asarray(run_case(program, data)["error"])}
-            store.put(*place, table)
-        return table
+            return {"error": run_case(program, context.data)["error"]}
+
+        return context.store.table(context.folder(NAME, context.key, self.threat), RANDOM, compute)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,7 +14,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from robust_jax.core.files import write_atomically
-from robust_jax.types import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +57,14 @@ class CaseStore:
             np.savez(buffer, **table)
             write_atomically(self._path(suite, case), buffer.getvalue())
 
+    def table(self, suite: str, case: str, compute: Callable[[], Table]) -> Table:
+        """Return the arrays of a case, computed and kept if they are not there."""
+        table = self.get(suite, case)
+        if table is None:
+            table = compute()
+            self.put(suite, case, table)
+        return table
+
     def _path(self, suite: str, case: str) -> Path:
         return self.folder / suite / (re.sub(r"[^\w.=-]+", "_", case) + ".npz")
 
@@ -72,13 +79,3 @@ def _read(path: Path) -> Table | None:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         logger.warning("%s cannot be read and is computed again: %s", path, error)
         return None
-
-
-def digest(*settings: object) -> str:
-    """A short name for settings, so that finished cases of other settings are not taken for these."""
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
-
-
-def identity(data: Evaluation) -> tuple:
-    """What tells one evaluation set from another, as far as can be told without reading it."""
-    return data.name, data.num_examples, tuple(data.image_shape)

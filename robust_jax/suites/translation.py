@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,13 @@ from jaxtyping import Array, Float, Int
 
 from robust_jax import metrics
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.declarations import Column
 from robust_jax.images.borders import MODES, fold
-from robust_jax.suites.case import RowLabels, admitted, make_row, run_case
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
-from robust_jax.suites.store import CaseStore, digest, identity
-from robust_jax.types import Batch, Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import Table
+from robust_jax.types import Batch, Images, Row
 
 NAME = "translation"
 DIRECTIONS = {
@@ -34,7 +37,7 @@ DIRECTIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Translation:
+class Translation(Suite):
     """Error, worst error and consistency under translations by 0, 1, 2, … pixels in eight directions.
 
     Of each distance: ``error``, the mean over directions; ``worst_error``, where any direction is misclassified;
@@ -55,6 +58,8 @@ class Translation:
     border: str = "constant"
     """What moves in from beyond the image, see :data:`robust_jax.images.borders.MODES`; constant is black."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         check_positive("max_shift", self.max_shift)
         check_choice("border", self.border, MODES)
@@ -63,42 +68,30 @@ class Translation:
     def num_cases(self) -> int:
         return 1 + self.max_shift
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[[], None] = lambda: None,
-    ) -> Iterator[Row]:
-        """Yields each distance's rows when it is done, then those of directions and of all; with 95 % intervals.
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            Column("translation error %", "all", "mean_error", scale=100),
+            Column("consistency %", "all", "mean_consistency", scale=100, direction="higher"),
+        )
 
-        Args:
-            key: not used.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished distances are kept and looked for.
-            labels: of the rows.
-            advance: called after every distance.
-        """
-        del key
+    def rows(self, context: Context) -> Iterator[Row]:
+        """Yields each distance's rows when it is done, then those of directions and of all; with 95 % intervals."""
+        data = context.data
         side = min(data.image_shape[:2])
         if self.max_shift >= side:
             raise ValueError(f"Expected max_shift < {side}, the images' side, got max_shift={self.max_shift!r}.")
-        store = store or CaseStore()
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME}
+        fields = context.fields(self.name)
         row = lambda metric, values, **more: make_row(  # noqa: E731
-            metric, metrics.bootstrap_interval(values), data.num_examples, **columns, **more
+            metric, metrics.bootstrap_interval(values), data.num_examples, **fields, **more
         )
-        unmoved = self._case(predictor, data, store, 0)
-        advance()
+        unmoved = self._case(context, 0)
+        context.advance()
         yield row("error", unmoved["error"][:, 0], case="shift 0", severity=0.0)
         errors, consistent = [], []
         for shift in range(1, self.max_shift + 1):
-            table = self._case(predictor, data, store, shift)
-            advance()
+            table = self._case(context, shift)
+            context.advance()
             errors.append(table["error"])
             consistent.append((table["prediction"] == unmoved["prediction"]).astype(float))
             place = {"case": f"shift {shift}", "severity": float(shift)}
@@ -112,27 +105,25 @@ class Translation:
         yield row("mean_error", over_shifts.mean(axis=1), case="all", severity=None)
         yield row("mean_consistency", np.mean(consistent, axis=(0, 2)), case="all", severity=None)
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images, moved furthest in every direction, with what is predicted for them."""
-        del key
-        batch = next(iter(data.batches()))
+        batch = next(iter(context.data.batches()))
         moves = {"clean": (0, 0)} | {
             name: (self.max_shift * x, self.max_shift * y) for name, (x, y) in DIRECTIONS.items()
         }
         columns = {
             name: translated(self.border, batch.image, jnp.asarray(move, jnp.int32)) for name, move in moves.items()
         }
-        return predicted_samples(predictor, columns, batch.label, data.class_names, num_images=num_images)
+        return predicted_samples(context, columns, batch.label, num_images=num_images)
 
-    def _case(self, predictor: LogitsFn, data: Evaluation, store: CaseStore, shift: int) -> dict[str, np.ndarray]:
+    def _case(self, context: Context, shift: int) -> Table:
         """Errors and predictions ``[n, directions]``; unmoved, ``[n, 1]``."""
-        place = f"{NAME}_{digest(identity(data), self.border)}", f"shift {shift}"
-        table = store.get(*place)
-        if table is None:
-            moves = [(shift * x, shift * y) for x, y in DIRECTIONS.values()] if shift else [(0, 0)]
-            table = run_case(partial(self._predict, admitted(predictor, data), np.asarray(moves, np.int32)), data)
-            store.put(*place, table)
-        return table
+        moves = [(shift * x, shift * y) for x, y in DIRECTIONS.values()] if shift else [(0, 0)]
+
+        def compute() -> Table:
+            return run_case(partial(self._predict, context.classifier(), np.asarray(moves, np.int32)), context.data)
+
+        return context.store.table(context.folder(NAME, self.border), f"shift {shift}", compute)
 
     def _predict(
         self, predictor: jax.tree_util.Partial, moves: Int[np.ndarray, "d 2"], batch: Batch

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,20 @@ from robust_jax import metrics
 from robust_jax.attacks import Attack, UniversalPGD, patch_success, shift_success, success_of
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.declarations import Column
 from robust_jax.suites.adversarial import hard_labels
-from robust_jax.suites.case import RowLabels, admitted, make_row, to_host
+from robust_jax.suites.base import Context, Suite
+from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.samples import Samples, predicted_samples
-from robust_jax.suites.store import CaseStore, Table, digest, identity
-from robust_jax.types import Evaluation, Images, LogitsFn, PRNGKey, Row
+from robust_jax.suites.store import Table
+from robust_jax.types import Evaluation, Images, PRNGKey, Row
 
 NAME = "universal"
+CASE = "perturbation"
 
 
 @dataclasses.dataclass(frozen=True)
-class Universal:
+class Universal(Suite):
     r"""Targeted perturbations, universal or one for each image, and how local and how free of place they are.
 
     A universal one is fitted to the first images, and tried on those after them; perturbations of single images are
@@ -61,6 +65,8 @@ class Universal:
     offsets: tuple[int, ...] = (-4, -2, 0, 2, 4)
     """Pixels that perturbations are moved by, down and to the right, in all pairs but (0, 0)."""
 
+    name: ClassVar[str] = NAME
+
     def __post_init__(self):
         for name in ("num_fit", "num_test", "patch", "stride"):
             check_positive(name, getattr(self, name))
@@ -74,48 +80,36 @@ class Universal:
         return len(self.targets)
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        eps, metrics = float(self.attack.eps), ("success_rate", "transfer_rate", "locality", "translation_invariance")
+        return tuple(Column(f"{m.replace('_', ' ')} %", CASE, m, level=eps, scale=100, digits=1) for m in metrics)
+
+    @property
     def case(self) -> str:
         """Of the rows: universal, or per image."""
         return "universal" if isinstance(self.attack, UniversalPGD) else "per image"
 
-    def rows(
-        self,
-        key: PRNGKey,
-        predictor: LogitsFn,
-        data: Evaluation,
-        *,
-        store: CaseStore | None = None,
-        labels: RowLabels = RowLabels(),
-        advance: Callable[..., None] = lambda share=1.0: None,
-    ) -> Iterator[Row]:
+    def rows(self, context: Context) -> Iterator[Row]:
         """Yields the four metrics over all targets when the last is done, with 95 % bootstrap intervals.
 
         Their case is "perturbation", so that universal ones and those of single images stand in one column of a table.
         Intervals resample images; the perturbation stays the same.
 
-        Args:
-            key: of the attack.
-            predictor: any callable from images to logits.
-            data: the examples.
-            store: where finished targets are kept and looked for.
-            labels: of the rows.
-            advance: called after every target.
-
         Raises:
             ValueError: if there are not more examples than ``num_fit``, a target is not a class, or every image that
                 is tried is one of the target, or is taken for it.
         """
-        store = store or CaseStore()
+        data = context.data
         if data.num_examples <= self.num_fit:
             raise ValueError(f"Expected more than num_fit={self.num_fit} examples, got {data.num_examples}.")
         if not 0 <= min(self.targets) <= max(self.targets) < data.num_classes:
             raise ValueError(f"Expected targets in [0, {data.num_classes - 1}], got targets={self.targets!r}.")
         tables = []
         for target in self.targets:
-            tables.append(self._case(key, predictor, data, store, target))
-            advance()
+            tables.append(context.store.table(*self._place(context, target), partial(self._computed, context, target)))
+            context.advance()
         table = {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
-        columns = {**dataclasses.asdict(labels), "dataset": data.name, "suite": NAME, "case": "perturbation"}
+        fields = {**context.fields(self.name), "case": CASE}
         eps = float(self.attack.eps)
         if not len(table["success"]):
             raise ValueError(f"Expected images that are not taken for targets={self.targets!r} already, got none.")
@@ -136,15 +130,15 @@ class Universal:
         for metric, interval in intervals.items():
             # Of no success there is no share.
             if np.isfinite(interval.value):
-                yield make_row(metric, interval, len(table["success"]), **columns, severity=eps)
+                yield make_row(metric, interval, len(table["success"]), **fields, severity=eps)
 
-    def samples(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, *, num_images: int = 6) -> Samples:
+    def samples(self, context: Context, *, num_images: int = 6) -> Samples:
         """The first images that it is tried on, their perturbations stretched to the range, and both together."""
-        classifier = admitted(predictor, data)
+        classifier, data = context.classifier(), context.data
         fit, test = self._split(data)
         counts = np.flatnonzero(test["label"] != self.targets[0])[:num_images]
         test = {name: values[counts] for name, values in test.items()}
-        delta = self._perturbations(key, classifier, fit, test, self.targets[0])
+        delta = self._perturbations(context.key, classifier, fit, test, self.targets[0])
         whole = np.broadcast_to(np.asarray(delta), test["image"].shape)
         stretched = 0.5 + 0.5 * whole / max(float(np.abs(whole).max()), 1e-30)
         columns = {
@@ -152,19 +146,16 @@ class Universal:
             "perturbation": jnp.asarray(stretched),
             "adversarial": jnp.clip(jnp.asarray(test["image"] + whole), 0, 1),
         }
-        return predicted_samples(
-            predictor, columns, jnp.asarray(test["label"]), data.class_names, num_images=num_images
-        )
+        return predicted_samples(context, columns, jnp.asarray(test["label"]), num_images=num_images)
 
-    def _case(self, key: PRNGKey, predictor: LogitsFn, data: Evaluation, store: CaseStore, target: int) -> Table:
+    def _place(self, context: Context, target: int) -> tuple[str, str]:
+        settings = (self.attack, self.num_fit, self.num_test, self.patch, self.stride, self.offsets)
+        return context.folder(NAME, context.key, *settings), f"class {target}"
+
+    def _computed(self, context: Context, target: int) -> Table:
         """Of every image that counts: whether it was a success whole, with another's, by a patch; the share moved."""
-        settings = (repr(self.attack), self.num_fit, self.num_test, self.patch, self.stride, self.offsets)
-        place = f"{NAME}_{digest(identity(data), jax.random.key_data(key).tolist(), *settings)}", f"class {target}"
-        table = store.get(*place)
-        if table is not None:
-            return table
-        classifier = admitted(predictor, data)
-        fit, test = self._split(data)
+        classifier = context.classifier()
+        fit, test = self._split(context.data)
         images = jnp.asarray(test["image"])
         classes = jnp.full(len(images), target)
         already = success_of(classifier, images, jnp.zeros(images.shape[1:]), classes, targeted=True)
@@ -173,21 +164,19 @@ class Universal:
         if not counts.any():
             return {name: np.zeros(0) for name in ("success", "transfer", "patch", "moved")}
         images, classes = images[counts], classes[counts]
-        delta = self._perturbations(key, classifier, fit, test, target)
+        delta = self._perturbations(context.key, classifier, fit, test, target)
         others = delta if delta.ndim == 3 else jnp.roll(delta, -1, axis=0)
         patches = patch_success(classifier, images, delta, classes, size=self.patch, stride=self.stride, targeted=True)
         offsets = tuple(dict.fromkeys((*self.offsets, 0)))
         moved = np.array(shift_success(classifier, images, delta, classes, offsets=offsets, targeted=True), float)
         middle = offsets.index(0)
         places = np.delete(moved.reshape(-1, len(images)), middle * len(offsets) + middle, axis=0)
-        table = {
+        return {
             "success": np.asarray(success_of(classifier, images, delta, classes, targeted=True), float),
             "transfer": np.asarray(success_of(classifier, images, others, classes, targeted=True), float),
             "patch": np.asarray(patches.any(axis=(0, 1)), float),
             "moved": places.mean(axis=0),
         }
-        store.put(*place, table)
-        return table
 
     def _perturbations(self, key: PRNGKey, predictor, fit: Table, test: Table, target: int) -> Images:
         key = jax.random.fold_in(named_key(key, NAME), target)

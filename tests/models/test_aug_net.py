@@ -152,7 +152,7 @@ def test_what_was_learned_is_told():
     images = np.uint8(255 * np.asarray(IMAGES))
     source = data.Arrays(test=(images, np.arange(5) % 3), name="toy").load("test")
     evaluation = data.evaluation(source, batch_size=5, mesh=data_mesh(jax.devices()[:1]))
-    tell = lambda predictor: list(suites.LearnedRanges().rows(KEY, predictor, evaluation))  # noqa: E731
+    tell = lambda predictor: list(suites.LearnedRanges().rows(suites.Context(KEY, predictor, evaluation)))  # noqa: E731
     found = {(row.case, row.metric): row.value for row in tell(models.predictor(model, {"params": params, **state}))}
     ranges = {case: value for (case, metric), value in found.items() if metric == "range"}
     np.testing.assert_allclose(

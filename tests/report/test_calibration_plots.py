@@ -5,12 +5,27 @@ import re
 import numpy as np
 import pytest
 
-from robust_jax import report
+from robust_jax import report, suites
 from robust_jax.report import calibration_plots as plots
+from robust_jax.report.curves import curve_figures
 from robust_jax.types import Row
 
 METRICS = ("error", "nll", "brier", "ece", "entropy")
-ALL = (plots.severity_box_plots, plots.geometry_curves, plots.risk_coverage_curves, plots.member_disagreement)
+DECLARED = suites.declarations(
+    {
+        "clean": suites.Clean(),
+        "calibration": suites.Calibration(("fog", "snow", "contrast"), rotations=(30, 60), translations=(2,)),
+        "common_corruptions": suites.CommonCorruptions(("fog",)),
+        "diversity": suites.Diversity(),
+    }
+)
+
+
+def curves(runs, declared):
+    return {figure.title: page for figure, page in curve_figures(runs, declared)} or None
+
+
+ALL = (plots.severity_box_plots, curves, plots.member_disagreement)
 
 
 def row(case, severity, value, metric="error", suite="calibration"):
@@ -43,32 +58,32 @@ def texts(page):
 
 
 def test_values_by_severity():
-    values = plots.corruption_values(RUNS["standard"], "error")
+    values = plots.case_values(RUNS["standard"], DECLARED, "error")
     assert values == {0.0: [0.1], 1.0: pytest.approx([0.2, 0.21, 0.22]), 3.0: pytest.approx([0.4, 0.41, 0.42])}
     other = [row("fog", 2.0, 0.5, suite="common_corruptions"), row("clean", None, 0.3, suite="clean")]
-    assert plots.corruption_values(other, "error") == {0.0: [0.3], 2.0: [0.5]}
+    assert plots.case_values(other, DECLARED, "error") == {0.0: [0.3], 2.0: [0.5]}
 
 
 def test_a_box_for_each_run_and_severity():
-    page = plots.severity_box_plots(RUNS)
+    page = plots.severity_box_plots(RUNS, DECLARED)
     assert {"error %", "NLL", "Brier", "ECE %", "clean", "1", "3", "standard"} <= set(texts(page))
     # Boxes are filled with the run's colour, thinned.
     for colour in ("#3b78c2", "#e07b39"):
         assert len(re.findall(rf"fill: {colour}; (?:fill-)?opacity: 0.35", page)) == 4 * 3
     one = {"run": [row("fog", float(s), 0.3, metric) for s in (1, 3) for metric in METRICS]}
-    assert plots.severity_box_plots(one) is None, "a box of one corruption"
+    assert plots.severity_box_plots(one, DECLARED) is None, "a box of one corruption"
 
 
 def test_curves_of_geometry_and_of_coverage():
-    page = plots.geometry_curves(RUNS)
-    assert {"rotation, degrees", "translation, pixels", "NLL", "ECE %", "60"} <= set(texts(page))
-    assert {"coverage", "error %", "standard"} <= set(texts(plots.risk_coverage_curves(RUNS)))
+    geometry, coverage = curves(RUNS, DECLARED).values()
+    assert {"rotation, degrees", "translation, pixels", "NLL", "ECE %", "60"} <= set(texts(geometry))
+    assert {"coverage", "error %", "standard"} <= set(texts(coverage))
 
 
 def test_disagreement_is_symmetric_with_errors_on_the_diagonal():
     expected = [[0.3, 0.1, 0.2], [0.1, 0.31, 0.3], [0.2, 0.3, 0.32]]
-    np.testing.assert_allclose(plots.disagreement_matrix(RUNS["c$2"]), expected)
-    found = texts(plots.member_disagreement(RUNS))
+    np.testing.assert_allclose(plots.disagreement_matrix(RUNS["c$2"], DECLARED), expected)
+    found = texts(plots.member_disagreement(RUNS, DECLARED))
     assert found.count("20.0") == 2
     assert "31.0" in found
     assert not any("standard" in text for text in found), "one network has no members"
@@ -76,17 +91,18 @@ def test_disagreement_is_symmetric_with_errors_on_the_diagonal():
 
 @pytest.mark.parametrize("plot", ALL, ids=lambda plot: plot.__name__)
 def test_equal_rows_give_equal_plots_and_none_give_none(plot):
-    assert plot(RUNS) == plot(RUNS)
-    assert plot({"run": RUNS["standard"][:1]}) is None
+    assert plot(RUNS, DECLARED) == plot(RUNS, DECLARED)
+    assert plot({"run": RUNS["standard"][:1]}, DECLARED) is None
+    assert plot(RUNS, ()) is None, "what no suite declares is not drawn"
 
 
 def test_pages_and_tables_show_them(tmp_path):
-    report.write_comparison(tmp_path / "compare.html", RUNS, configs={name: {} for name in RUNS})
+    report.write_comparison(tmp_path / "compare.html", RUNS, DECLARED, configs={name: {} for name in RUNS})
     page = (tmp_path / "compare.html").read_text()
-    for title in ("Calibration by severity", "turned and moved", "Risk and coverage", "Disagreement of members"):
+    for title in ("Calibration by severity", "rotated and translated", "Risk and coverage", "Disagreement of members"):
         assert title in page
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert "| 0.770 [0.760, 0.780] | 77.00 [76.00, 78.00] |" in report.comparison_markdown(
-        {"run": RUNS["standard"]}
+        {"run": RUNS["standard"]}, DECLARED
     ).replace("**", "")

@@ -50,6 +50,9 @@ SAMPLES = suites.Samples(
 )
 
 
+DECLARED = suites.declarations({"clean": suites.Clean(), "random_lp": suites.RandomLp()})
+
+
 class Page(html.parser.HTMLParser):
     """What a page holds: its tags with their attributes, and its text."""
 
@@ -82,13 +85,13 @@ class Page(html.parser.HTMLParser):
 
 def make_report(tmp_path, rows=RUNS["base"], **changes):
     options = {"config": {"model": {"depth": 16}}, "command": "robust-jax run x.py", "versions": {"jax": "1.2.3"}}
-    report.write_report(tmp_path / "report.html", rows, **(options | {"samples": [SAMPLES]} | changes))
+    report.write_report(tmp_path / "report.html", rows, DECLARED, **(options | {"samples": [SAMPLES]} | changes))
     return (tmp_path / "report.html").read_text()
 
 
 def make_comparison(tmp_path, runs=RUNS):
     configs = {name: {"model": {"depth": depth}, "epochs": 3} for depth, name in enumerate(runs)}
-    report.write_comparison(tmp_path / "compare.html", runs, configs=configs)
+    report.write_comparison(tmp_path / "compare.html", runs, DECLARED, configs=configs)
     return (tmp_path / "compare.html").read_text()
 
 
@@ -146,7 +149,7 @@ def test_a_comparison_says_what_differs(tmp_path):
 
 
 def test_the_best_of_every_column_is_marked_and_missing_values_are_dashes(tmp_path):
-    lines = report.comparison_markdown(RUNS).splitlines()
+    lines = report.comparison_markdown(RUNS, DECLARED).splitlines()
     assert lines[0] == "| run | clean error % | mCE_Lp % | NLL |"
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
     assert [line[0] for line in cells] == ["base", "noisy", "clean"]
@@ -159,14 +162,14 @@ def test_the_best_of_every_column_is_marked_and_missing_values_are_dashes(tmp_pa
 
 def test_nan_is_never_the_best():
     runs = {"a": [row(value=math.nan, low=None, high=None)], "b": [row(value=0.5)]}
-    lines = report.comparison_markdown(runs).splitlines()
+    lines = report.comparison_markdown(runs, DECLARED).splitlines()
     assert "**50.00**" in lines[3]
     assert "**" not in lines[2]
 
 
 def test_the_terminal_shows_names_and_intervals_as_they_are():
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(report.comparison_table({"[red]run": RUNS["base"]}, title="t"))
+    console.print(report.comparison_table({"[red]run": RUNS["base"]}, DECLARED, title="t"))
     console.file.close()
     text = console.export_text()
     assert "[red]run" in text
@@ -176,4 +179,4 @@ def test_the_terminal_shows_names_and_intervals_as_they_are():
 def test_headline():
     runs = {name: RUNS[name] for name in ("base", "noisy")}
     expected = "clean error % / mCE_Lp % / NLL: base 12.34 / 30.00 / 0.500, noisy 15.00 / 20.00 / 0.500"
-    assert report.headline(runs) == expected
+    assert report.headline(runs, DECLARED) == expected

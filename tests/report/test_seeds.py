@@ -62,12 +62,12 @@ def test_no_interval_of_what_is_not_a_number():
 
 def test_a_page_has_the_mean_and_every_seed(tmp_path):
     runs = {"alone": [BASE], **runs_of("base")}
-    report.write_comparison(tmp_path / "page.html", runs, configs={name: {} for name in runs})
+    report.write_comparison(tmp_path / "page.html", runs, (), configs={name: {} for name in runs})
     page = (tmp_path / "page.html").read_text()
     assert "base (3 seeds)" in page
     assert "Every seed" in page
     assert "base_seed2" in page
-    report.write_comparison(tmp_path / "page.html", {"alone": [BASE]}, configs={"alone": {}})
+    report.write_comparison(tmp_path / "page.html", {"alone": [BASE]}, (), configs={"alone": {}})
     assert "Every seed" not in (tmp_path / "page.html").read_text()
 
 

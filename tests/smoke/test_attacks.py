@@ -2,7 +2,7 @@
 
 import pytest
 
-from robust_jax import report
+from robust_jax import report, suites
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
@@ -26,7 +26,8 @@ def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run
     rows = {name: run_experiment(name, on_two_devices(experiments[name]), tmp_path / name) for name in runs}
     for name in runs:
         assert (tmp_path / name / "report.html").exists()
-    text = report.comparison_markdown(rows)
+    declared = suites.declarations(*(each.suites for each in experiments.values()))
+    text = report.comparison_markdown(rows, declared)
     assert columns <= {title.strip() for title in text.splitlines()[0].split("|")}
     if file == "spatial":
         errors = {row.case: row.value for row in rows["standard"] if (row.suite, row.metric) == ("spatial", "error")}

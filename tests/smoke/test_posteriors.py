@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from robust_jax import data, report
+from robust_jax import data, report, suites
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
@@ -30,7 +30,8 @@ def test_smoke_reaches_the_table(repository, on_two_devices, tmp_path, file, run
     assert (tmp_path / "report.html").exists()
     error = next(row.value for row in rows if (row.suite, row.metric) == ("clean", "error"))
     assert 0 <= error < 0.95
-    text = report.comparison_markdown({run: rows})
+    declared = suites.declarations(*(each.suites for each in experiments.values()))
+    text = report.comparison_markdown({run: rows}, declared)
     assert {"NLL", "mean error %", "corrupted NLL"} <= {title.strip() for title in text.splitlines()[0].split("|")}
 
 
@@ -42,7 +43,8 @@ def test_smoke_of_uncertainty_under_shift(repository, on_two_devices, tmp_path):
     for run in ("last_layer_svi", "ensemble"):
         experiment = dataclasses.replace(on_two_devices(experiments[run]), epochs=1, data=data.Digits(validation=1200))
         runs[run] = run_experiment(run, experiment, tmp_path / run)
-    text = report.comparison_markdown(runs)
+    declared = suites.declarations(*(each.suites for each in experiments.values()))
+    text = report.comparison_markdown(runs, declared)
     assert {"NLL, rotated", "ECE %, corrupted"} <= {title.strip() for title in text.splitlines()[0].split("|")}
     page = (tmp_path / "ensemble" / "report.html").read_text()
     for title in ("Calibration of turned and moved images", "Risk and coverage", "Disagreement of members"):
@@ -58,5 +60,6 @@ def test_smoke_of_regression(repository, on_two_devices, tmp_path):
     rmse = {run: next(row.value for row in rows if row.metric == "rmse") for run, rows in runs.items()}
     # The standard deviation of the targets is 77.
     assert all(40 < value < 77 for value in rmse.values())
-    text = report.comparison_markdown(runs)
+    declared = suites.declarations(*(each.suites for each in experiments.values()))
+    text = report.comparison_markdown(runs, declared)
     assert {"RMSE", "Gaussian NLL", "mixture NLL"} <= {title.strip() for title in text.splitlines()[0].split("|")}

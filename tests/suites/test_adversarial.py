@@ -49,7 +49,7 @@ def test_curve_of_a_linear_classifier(attack):
     logits = images.reshape(40, -1) / 255 @ WEIGHTS
     margin = logits[np.arange(40), labels] - logits[np.arange(40), 1 - labels]
     reach = margin / np.abs(WEIGHTS[:, 0] - WEIGHTS[:, 1]).sum()
-    rows = list(suites.Adversarial(attack, RADII).rows(KEY, Linear(), evaluation()))
+    rows = list(suites.Adversarial(attack, RADII).rows(suites.Context(KEY, Linear(), evaluation())))
     for eps, row in errors(rows).items():
         assert row.value == np.mean(reach < eps)
         assert row.low < row.value < row.high
@@ -63,24 +63,28 @@ def test_curve_of_a_linear_classifier(attack):
 
 def test_batches_and_the_order_of_radii_do_not_matter():
     suite = suites.Adversarial(attacks.PGD(steps=3), RADII)
-    first = list(suite.rows(KEY, Linear(), evaluation(16)))
-    other = list(suites.Adversarial(attacks.PGD(steps=3), RADII[::-1]).rows(KEY, Linear(), evaluation(40)))
+    first = list(suite.rows(suites.Context(KEY, Linear(), evaluation(16))))
+    other = list(
+        suites.Adversarial(attacks.PGD(steps=3), RADII[::-1]).rows(suites.Context(KEY, Linear(), evaluation(40)))
+    )
     assert first == other
 
 
 def test_finished_radii_are_not_attacked_again(tmp_path):
     suite = suites.Adversarial(attacks.PGD(steps=3), RADII)
-    rows = list(suite.rows(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path)))
+    rows = list(suite.rows(suites.Context(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path))))
     model = Linear()
-    assert list(suite.rows(KEY, model, evaluation(), store=suites.CaseStore(tmp_path))) == rows
+    assert list(suite.rows(suites.Context(KEY, model, evaluation(), store=suites.CaseStore(tmp_path)))) == rows
     assert model.traces == 0
     wider = suites.Adversarial(attacks.PGD(steps=3), (*RADII, 0.2))
-    more = list(wider.rows(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path)))
+    more = list(wider.rows(suites.Context(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path))))
     assert more[: len(rows)] == rows
 
 
 def test_samples_show_the_perturbation():
-    samples = suites.Adversarial(attacks.PGD(steps=3), RADII).samples(KEY, Linear(), evaluation(), num_images=4)
+    samples = suites.Adversarial(attacks.PGD(steps=3), RADII).samples(
+        suites.Context(KEY, Linear(), evaluation()), num_images=4
+    )
     assert samples.titles == ["clean", "perturbation", "adversarial"]
     assert samples.images.shape == (4, 3, 8, 8, 3)
     difference = np.abs(samples.images[:, 2].astype(int) - samples.images[:, 0])
@@ -89,7 +93,10 @@ def test_samples_show_the_perturbation():
 
 def test_blindness_is_told():
     flat = lambda images: jnp.round(images.reshape(len(images), -1) @ WEIGHTS)  # noqa: E731
-    rows = errors(suites.Adversarial(attacks.PGD(steps=3), (0.001,)).rows(KEY, flat, evaluation()), "zero_gradient")
+    rows = errors(
+        suites.Adversarial(attacks.PGD(steps=3), (0.001,)).rows(suites.Context(KEY, flat, evaluation())),
+        "zero_gradient",
+    )
     assert rows[0.001].value > 0.5
 
 
@@ -101,7 +108,7 @@ def test_bad_radii(radii):
 
 def test_several_attacks_and_the_worst_of_them():
     several = (attacks.FGSM(), attacks.PGD(norm="L2", steps=3))
-    rows = list(suites.Adversarial(several, RADII, by_class=True).rows(KEY, Linear(), evaluation()))
+    rows = list(suites.Adversarial(several, RADII, by_class=True).rows(suites.Context(KEY, Linear(), evaluation())))
     assert {row.case for row in rows if ": " not in row.case} == {"FGSM Linf", "PGD L2", "worst"}
     for eps in RADII:
         found = {row.case: row for row in rows if row.metric == "error" and row.severity == eps}
@@ -118,7 +125,9 @@ def test_median_norm_of_a_minimum_norm_attack():
     logits = images.reshape(40, -1) / 255 @ WEIGHTS
     margin = logits[np.arange(40), labels] - logits[np.arange(40), 1 - labels]
     reach = margin / np.linalg.norm(WEIGHTS[:, 0] - WEIGHTS[:, 1])
-    rows = list(suites.Adversarial(attacks.FAB(norm="L2", steps=20), (0.5,)).rows(KEY, Linear(), evaluation()))
+    rows = list(
+        suites.Adversarial(attacks.FAB(norm="L2", steps=20), (0.5,)).rows(suites.Context(KEY, Linear(), evaluation()))
+    )
     row = errors(rows, "median_norm")[0.5]
     within = reach[(reach > 0) & (reach < 0.5)]
     assert row.count == len(within)
@@ -132,7 +141,7 @@ class Stopped(RuntimeError):
 def test_an_interrupted_radius_goes_on_at_the_next_batch(tmp_path):
     suite = suites.AutoAttack(attacks.AutoAttack(steps=4, queries=10), (0.02,))
     with pytest.warns(UserWarning, match="2 classes"):
-        whole = list(suite.rows(KEY, Linear(), evaluation()))
+        whole = list(suite.rows(suites.Context(KEY, Linear(), evaluation())))
     done = []
 
     def stop(share):
@@ -141,12 +150,14 @@ def test_an_interrupted_radius_goes_on_at_the_next_batch(tmp_path):
             raise Stopped
 
     with pytest.warns(UserWarning, match="2 classes"), pytest.raises(Stopped):
-        list(suite.rows(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path), advance=stop))
+        list(suite.rows(suites.Context(KEY, Linear(), evaluation(), store=suites.CaseStore(tmp_path), advance=stop)))
     assert done == [16 / 40, 16 / 40]
     store = suites.CaseStore(tmp_path)
     shares = []
     with pytest.warns(UserWarning, match="2 classes"):
-        assert list(suite.rows(KEY, Linear(), evaluation(), store=store, advance=shares.append)) == whole
+        assert (
+            list(suite.rows(suites.Context(KEY, Linear(), evaluation(), store=store, advance=shares.append))) == whole
+        )
     assert shares == [16 / 40, 16 / 40, 8 / 40]
     assert len(list(tmp_path.rglob("*batch=*.npz"))) == 3
 
@@ -154,7 +165,7 @@ def test_an_interrupted_radius_goes_on_at_the_next_batch(tmp_path):
 @pytest.mark.filterwarnings("ignore:AutoAttack")
 def test_autoattack_row_by_row():
     suite = suites.AutoAttack(attacks.AutoAttack(steps=4, queries=10), (0.06, 0.03), alone=True)
-    rows = list(suite.rows(KEY, Linear(), evaluation()))
+    rows = list(suite.rows(suites.Context(KEY, Linear(), evaluation())))
     found = {(row.metric, row.case, row.severity): row.value for row in rows}
     curve = {row.severity: row.value for row in curve_rows(attacks.PGD(steps=10), (0.03, 0.06))}
     for eps in (0.03, 0.06):
@@ -168,8 +179,12 @@ def test_autoattack_row_by_row():
         assert alone[0] == after[1] or eps > 0.03
     assert 0.03 < found["median_norm", "AutoAttack Linf", 0.06] <= 0.06 * (1 + 1e-5)
     assert suite.num_cases == 2 * 5
-    assert suite.samples(KEY, Linear(), evaluation(), num_images=2).images.shape == (2, 3, 8, 8, 3)
+    assert suite.samples(suites.Context(KEY, Linear(), evaluation()), num_images=2).images.shape == (2, 3, 8, 8, 3)
 
 
 def curve_rows(attack, radii):
-    return [row for row in suites.Adversarial(attack, radii).rows(KEY, Linear(), evaluation()) if row.metric == "error"]
+    return [
+        row
+        for row in suites.Adversarial(attack, radii).rows(suites.Context(KEY, Linear(), evaluation()))
+        if row.metric == "error"
+    ]

@@ -38,7 +38,7 @@ def evaluation(batch_size=8, num_devices=1):
 
 
 def rows_of(suite, predictor=MEMBERS[0], *, store=None, **options):
-    return list(suite.rows(KEY, predictor, evaluation(**options), store=store))
+    return list(suite.rows(suites.Context(KEY, predictor, evaluation(**options), store=store or suites.CaseStore())))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_measures_of_all_classes(rows):
 def test_batches_and_devices_do_not_matter_and_corruptions_are_shared(rows, tmp_path):
     store = suites.CaseStore(tmp_path)
     common = suites.CommonCorruptions(("brightness",), severities=(2, 4))
-    list(common.rows(KEY, MEMBERS[0], evaluation(), store=store))
+    list(common.rows(suites.Context(KEY, MEMBERS[0], evaluation(), store=store)))
     done = len(list(tmp_path.rglob("*.npz")))
     again = rows_of(SUITE, store=store, batch_size=30, num_devices=2)
     assert len(list(tmp_path.rglob("*.npz"))) == done + 4, "two rotations, a translation, probabilities"
@@ -147,7 +147,7 @@ def test_geometry_alone_and_bad_settings():
     alone = suites.Calibration((), rotations=(15.0,))
     assert {row.case for row in rows_of(alone)} == {"clean", "coverage", "rotation"}
     assert config.from_json(config.to_json(SUITE)) == SUITE
-    samples = SUITE.samples(KEY, MEMBERS[0], evaluation(), num_images=2)
+    samples = SUITE.samples(suites.Context(KEY, MEMBERS[0], evaluation()), num_images=2)
     assert samples.titles == ["clean", "brightness", "rotation 30", "translation 3"]
     with pytest.raises(ValueError, match="got none"):
         suites.Calibration(())

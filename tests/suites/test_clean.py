@@ -55,7 +55,7 @@ PREDICTORS = {
 
 @pytest.mark.parametrize("kind", PREDICTORS)
 def test_summaries_of_any_callable_against_a_loop(kind):
-    rows = list(suites.Clean().rows(KEY, PREDICTORS[kind], evaluation()))
+    rows = list(suites.Clean().rows(suites.Context(KEY, PREDICTORS[kind], evaluation())))
     value = {row.metric: row.value for row in rows if row.case == "clean"}
     probs = softmax(LOGITS, axis=1)
     predicted, confidence = probs.argmax(1), probs.max(1)
@@ -79,12 +79,12 @@ def test_an_unhashable_callable_is_compiled_once():
 
     predictor = Counted(jnp.asarray(WEIGHTS))
     for _ in range(3):
-        list(suites.Clean().rows(KEY, predictor, evaluation()))
+        list(suites.Clean().rows(suites.Context(KEY, predictor, evaluation())))
     assert len(traces) == 1
 
 
 def test_reliability_rows_against_scikit_learn():
-    rows = list(suites.Clean(num_bins=10).rows(KEY, PREDICTORS["partial"], evaluation()))
+    rows = list(suites.Clean(num_bins=10).rows(suites.Context(KEY, PREDICTORS["partial"], evaluation())))
     bins = [row for row in rows if row.case.startswith("bin ")]
     probs = softmax(LOGITS, axis=1)
     accuracy, confidence = calibration_curve(probs.argmax(1) == LABELS, probs.max(1), n_bins=10)
@@ -96,7 +96,7 @@ def test_reliability_rows_against_scikit_learn():
 
 
 def test_interval_of_the_ece_is_corrected_for_its_bias():
-    rows = list(suites.Clean().rows(KEY, PREDICTORS["partial"], evaluation()))
+    rows = list(suites.Clean().rows(suites.Context(KEY, PREDICTORS["partial"], evaluation())))
     (row,) = [row for row in rows if row.metric == "ece"]
     probs = softmax(LOGITS, axis=1)
     gaps = metrics.binned_gaps(probs.max(1), probs.argmax(1) == LABELS)
@@ -106,24 +106,27 @@ def test_interval_of_the_ece_is_corrected_for_its_bias():
 
 @pytest.mark.parametrize("batch_size", [2, 7, 64])
 def test_padding_does_not_count(batch_size):
-    expected = list(suites.Clean().rows(KEY, PREDICTORS["partial"], evaluation()))
-    rows = list(suites.Clean().rows(KEY, PREDICTORS["partial"], evaluation(batch_size)))
+    expected = list(suites.Clean().rows(suites.Context(KEY, PREDICTORS["partial"], evaluation())))
+    rows = list(suites.Clean().rows(suites.Context(KEY, PREDICTORS["partial"], evaluation(batch_size))))
     assert [row.count for row in rows] == [row.count for row in expected]
     np.testing.assert_allclose([row.value for row in rows], [row.value for row in expected], rtol=1e-5)
 
 
 def test_evaluate_runs_every_suite_and_counts_its_cases():
-    class Two:
+    class Two(suites.Suite):
         """A suite of somebody's own, without anything it need not have."""
 
-        def rows(self, key, predictor, data, *, store, labels, advance):
+        def rows(self, context):
             for case in ("a", "b"):
-                advance()
+                context.advance()
                 yield case
 
-    rows = suites.evaluate({"clean": suites.Clean(), "own": Two()}, KEY, PREDICTORS["partial"], evaluation())
+    fractions = []
+    context = suites.Context(KEY, PREDICTORS["partial"], evaluation(), advance=fractions.append)
+    rows = suites.evaluate({"clean": suites.Clean(), "own": Two()}, context)
+    assert fractions == [1.0, 1.0, 1.0]
     assert rows[-2:] == ["a", "b"]
-    assert rows[:-2] == list(suites.Clean().rows(KEY, PREDICTORS["partial"], evaluation()))
+    assert rows[:-2] == list(suites.Clean().rows(suites.Context(KEY, PREDICTORS["partial"], evaluation())))
 
 
 @pytest.mark.parametrize("folder", [True, False], ids=["folder", "memory"])
@@ -170,9 +173,9 @@ def test_damaged_files_are_missing_and_named(tmp_path, caplog, damage):
 @pytest.mark.parametrize("suite", [suites.Clean(), suites.RandomLp(), suites.Adversarial()], ids=["clean", "lp", "pgd"])
 def test_logits_of_another_shape_are_named_before_anything_is_computed(suite, predictor):
     with pytest.raises(ValueError, match=r"Expected logits of shape \[b, 3\] for the 3 classes of toy, got \(\d, \d\)"):
-        next(iter(suite.rows(KEY, predictor, evaluation())))
+        next(iter(suite.rows(suites.Context(KEY, predictor, evaluation()))))
 
 
 def test_what_cannot_predict_is_named():
     with pytest.raises(TypeError, match="a callable from images to logits, got dict"):
-        list(suites.Clean().rows(KEY, {"params": WEIGHTS}, evaluation()))
+        list(suites.Clean().rows(suites.Context(KEY, {"params": WEIGHTS}, evaluation())))

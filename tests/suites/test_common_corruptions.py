@@ -42,7 +42,13 @@ def evaluation(*, source=SOURCE, batch_size=8, num_devices=1):
 
 def rows_of(suite, *, store=None, predictor=PREDICTOR, **options):
     store = store or suites.CaseStore()
-    return list(suite.rows(KEY, predictor, evaluation(**options), store=store, labels=LABEL_COLUMNS))
+    return list(
+        suite.rows(
+            suites.Context(
+                KEY, predictor, evaluation(**options), store=store or suites.CaseStore(), labels=LABEL_COLUMNS
+            )
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +134,7 @@ def test_all_nineteen_give_the_published_means():
         for severity in suite.severities:
             table = {"error": (generator.random(SIZE) < generator.random()).astype(np.float32)}
             table |= {m: generator.random(SIZE).astype(np.float32) for m in ("nll", "brier", "confidence")}
-            store.put(*suite._place(KEY, evaluation(), name, severity), table)
+            store.put(*suite._place(suites.Context(KEY, None, evaluation()), name, severity), table)
     rows = rows_of(suite, store=store)
     assert suite.num_cases == 95 == len([row for row in rows if row.metric == "error"])
     names = corruptions.COMMON + corruptions.EXTRA
@@ -157,7 +163,7 @@ def test_all_nineteen_give_the_published_means():
     for name in bar.corruption_names:
         for severity in bar.severities:
             table = {m: generator.random(SIZE).astype(np.float32) for m in ("error", "nll", "brier", "confidence")}
-            store.put(*bar._place(KEY, evaluation(), name, severity), table)
+            store.put(*bar._place(suites.Context(KEY, None, evaluation()), name, severity), table)
     rows = rows_of(bar, store=store)
     mean = find(rows, "all", "mean_error").value
     assert bar.num_cases == 50
@@ -221,7 +227,7 @@ def test_one_program_for_each_corruption_and_one_for_the_network():
 def test_resuming_computes_only_what_is_missing(tmp_path, result):
     done = []
     options = {"labels": LABEL_COLUMNS, "advance": lambda: done.append(1)}
-    first = list(SUITE.rows(KEY, PREDICTOR, evaluation(), store=suites.CaseStore(tmp_path), **options))
+    first = list(SUITE.rows(suites.Context(KEY, PREDICTOR, evaluation(), store=suites.CaseStore(tmp_path), **options)))
     assert first == result[0]
     assert len(done) == SUITE.num_cases == 9
     files = sorted(tmp_path.glob("corruptions_*/*.npz"))
@@ -231,28 +237,32 @@ def test_resuming_computes_only_what_is_missing(tmp_path, result):
     with pytest.MonkeyPatch.context() as patch:
         run_case = corruption_suite.run_case
         patch.setattr(corruption_suite, "run_case", lambda *arguments: calls.append(1) or run_case(*arguments))
-        again = list(SUITE.rows(KEY, PREDICTOR, evaluation(), store=suites.CaseStore(tmp_path), **options))
+        again = list(
+            SUITE.rows(suites.Context(KEY, PREDICTOR, evaluation(), store=suites.CaseStore(tmp_path), **options))
+        )
     assert again == first
     assert len(calls) == 1
 
 
 def test_other_settings_are_not_taken_for_finished_ones():
-    place = SUITE._place(KEY, evaluation(), "frost", 1)
+    place = SUITE._place(suites.Context(KEY, None, evaluation()), "frost", 1)
     others = [
-        SUITE._place(jax.random.key(8), evaluation(), "frost", 1),
-        SUITE._place(KEY, evaluation(source=SOURCE.subset(np.arange(5))), "frost", 1),
+        SUITE._place(suites.Context(jax.random.key(8), None, evaluation()), "frost", 1),
+        SUITE._place(suites.Context(KEY, None, evaluation(source=SOURCE.subset(np.arange(5)))), "frost", 1),
         *(
-            dataclasses.replace(SUITE, **change)._place(KEY, evaluation(), "frost", 1)
+            dataclasses.replace(SUITE, **change)._place(suites.Context(KEY, None, evaluation()), "frost", 1)
             for change in ({"preset": "tiny64"}, {"compat": "clean"}, {"textures": "photographs"})
         ),
     ]
     assert len({place, *others}) == 6
     with_textures = dataclasses.replace(SUITE, textures="photographs")
-    assert with_textures._place(KEY, evaluation(), "fog", 1) == SUITE._place(KEY, evaluation(), "fog", 1)
+    assert with_textures._place(suites.Context(KEY, None, evaluation()), "fog", 1) == SUITE._place(
+        suites.Context(KEY, None, evaluation()), "fog", 1
+    )
 
 
 def test_samples_show_what_is_predicted():
-    samples = SUITE.samples(KEY, PREDICTOR, evaluation(), num_images=4)
+    samples = SUITE.samples(suites.Context(KEY, PREDICTOR, evaluation()), num_images=4)
     assert samples.images.shape == (4, 4, *SHAPE)
     assert samples.titles == ["clean", "gaussian noise", "brightness", "contrast"]
     np.testing.assert_array_equal(samples.images[:, 0], IMAGES[:4])

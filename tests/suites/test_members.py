@@ -27,7 +27,7 @@ def test_rows_are_means_over_groups_of_members():
     predictor = ensemble([Partial(linear, kernel) for kernel in members])
     suite = suites.Members(counts=(1, 2, 5))
     store = suites.CaseStore()
-    rows = list(suite.rows(jax.random.key(0), predictor, DATA, store=store))
+    rows = list(suite.rows(suites.Context(jax.random.key(0), predictor, DATA, store=store)))
     images, labels = [], []
     for batch in DATA.batches():
         images.append(np.asarray(batch.image)[np.asarray(batch.mask)])
@@ -46,8 +46,8 @@ def test_rows_are_means_over_groups_of_members():
             assert row.low <= row.value <= row.high
             np.testing.assert_allclose(row.value, value, rtol=1e-4)
     # Found again, and a subset of it too.
-    assert list(suite.rows(None, predictor, DATA, store=store)) == rows
-    assert len(list(suites.Members(counts=(2,)).rows(None, None, DATA, store=store))) == len(rows) / 3
+    assert list(suite.rows(suites.Context(None, predictor, DATA, store=store))) == rows
+    assert len(list(suites.Members(counts=(2,)).rows(suites.Context(None, None, DATA, store=store)))) == len(rows) / 3
     assert config.from_json(config.to_json(suite)) == suite
 
 
@@ -57,7 +57,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="counts > 0"):
         suites.Members(counts=(0,))
     with pytest.raises(ValueError, match="got one model"):
-        list(suites.Members().rows(None, Partial(linear, jnp.zeros((64, 10))), DATA))
+        list(suites.Members().rows(suites.Context(None, Partial(linear, jnp.zeros((64, 10))), DATA)))
     few = ensemble([Partial(linear, kernel) for kernel in kernels(2)])
     with pytest.raises(ValueError, match="counts <= 2"):
-        list(suites.Members(counts=(1, 5)).rows(None, few, DATA))
+        list(suites.Members(counts=(1, 5)).rows(suites.Context(None, few, DATA)))

@@ -47,7 +47,11 @@ def clean(images=IMAGES, labels=LABELS, class_names=CLASSES, *, batch_size=16, n
 
 def rows_of(suite, examples=None, *, store=None, predictor=PREDICTOR):
     labels = suites.RowLabels(run="r", model="m", seed=3)
-    return list(suite.rows(KEY, predictor, examples or clean(), store=store, labels=labels))
+    return list(
+        suite.rows(
+            suites.Context(KEY, predictor, examples or clean(), store=store or suites.CaseStore(), labels=labels)
+        )
+    )
 
 
 def find(rows, case, metric):
@@ -162,7 +166,7 @@ def test_finished_sets_are_not_done_again_and_sets_share_one_program(tmp_path):
     cases.measure_batch.clear_cache()
     predictor = jax.tree_util.Partial(counted, jnp.asarray(WEIGHTS))
     options = {"advance": lambda: done.append(1)}
-    first = list(suite.rows(KEY, predictor, clean(), store=suites.CaseStore(tmp_path), **options))
+    first = list(suite.rows(suites.Context(KEY, predictor, clean(), store=suites.CaseStore(tmp_path), **options)))
     assert len(done) == suite.num_cases == 4
     assert len(traces) == 1
 
@@ -170,7 +174,7 @@ def test_finished_sets_are_not_done_again_and_sets_share_one_program(tmp_path):
         raise AssertionError("nothing is left to predict")
 
     broken = jax.tree_util.Partial(broken, jnp.asarray(WEIGHTS))
-    assert list(suite.rows(KEY, broken, clean(), store=suites.CaseStore(tmp_path))) == first
+    assert list(suite.rows(suites.Context(KEY, broken, clean(), store=suites.CaseStore(tmp_path)))) == first
     # Sets of the same size under the same name are told apart.
     other = dataclasses.replace(suite, sets={"a": data.Arrays(test=PAIR.test, name="pair", class_names=("dog", "ant"))})
     assert find(rows_of(other, store=suites.CaseStore(tmp_path)), "a", "error").value != find(first, "a", "error").value
@@ -271,7 +275,7 @@ def test_published_cases_are_resumed(folder, tmp_path):
 
 
 def test_published_samples(folder):
-    samples = published(folder).samples(KEY, PREDICTOR, clean(), num_images=3)
+    samples = published(folder).samples(suites.Context(KEY, PREDICTOR, clean()), num_images=3)
     assert samples.titles == ["clean", "fog", "snow"]
     np.testing.assert_array_equal(samples.images[:, 0], IMAGES[:3])
     images = np.load(folder / "snow.npy").reshape(5, SIZE, *SHAPE)[2, :3]

@@ -41,7 +41,10 @@ def inside(num_devices=2, batch_size=16):
 
 
 def rows_of(predictor, store=None, **kwargs):
-    return {(row.case, row.metric): row for row in SUITE.rows(KEY, predictor, inside(**kwargs), store=store)}
+    return {
+        (row.case, row.metric): row
+        for row in SUITE.rows(suites.Context(KEY, predictor, inside(**kwargs), store=store or suites.CaseStore()))
+    }
 
 
 def check(rows, score, expected):
@@ -76,7 +79,7 @@ def test_scores_of_an_ensemble():
 def test_means_over_sets():
     darker = data.Arrays(test=(OTHERS // 2, np.zeros(30, int)), name="dark", class_names=("none",))
     suite = suites.OutOfDistribution({"grey": NOISE, "dark": darker})
-    rows = {(row.case, row.metric): row for row in suite.rows(KEY, MEMBERS[0], inside())}
+    rows = {(row.case, row.metric): row for row in suite.rows(suites.Context(KEY, MEMBERS[0], inside()))}
     for metric in ("auroc", "fpr95_in"):
         mean = np.mean([rows[f"{name}: energy", metric].value for name in ("grey", "dark")])
         assert rows["all: energy", metric].value == pytest.approx(mean)
@@ -100,4 +103,4 @@ def test_component():
         suites.OutOfDistribution({})
     small = data.Arrays(test=(OTHERS[:, :3], np.zeros(30, int)), name="small", class_names=("none",))
     with pytest.raises(ValueError, match="in small, got"):
-        list(suites.OutOfDistribution({"small": small}).rows(KEY, MEMBERS[0], inside()))
+        list(suites.OutOfDistribution({"small": small}).rows(suites.Context(KEY, MEMBERS[0], inside())))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tables import long_unless
 
-from robust_jax import data
+from robust_jax import data, suites
 from robust_jax.core.mesh import data_mesh
 from robust_jax.corruptions import imagenet_p
 from robust_jax.metrics import flips
@@ -59,7 +59,7 @@ class Counting:
 @pytest.fixture(scope="module")
 def result():
     store = CaseStore()
-    rows = list(Perturbations().rows(KEY, PREDICTOR, evaluation(), store=store, labels=LABEL_COLUMNS))
+    rows = list(Perturbations().rows(suites.Context(KEY, PREDICTOR, evaluation(), store=store, labels=LABEL_COLUMNS)))
     return rows, store
 
 
@@ -118,7 +118,9 @@ def test_mean_flip_rate_where_the_law_is_imagenets(result):
     store = CaseStore()
     source = SOURCE.subset(np.arange(3))
     rows = list(
-        suite.rows(KEY, lambda x: x.reshape(len(x), -1) @ WEIGHTS[:300], evaluation(source=source), store=store)
+        suite.rows(
+            suites.Context(KEY, lambda x: x.reshape(len(x), -1) @ WEIGHTS[:300], evaluation(source=source), store=store)
+        )
     )
     by = {(row.case, row.metric): row.value for row in rows}
     ratios = [by[n, "flip_probability"] / flips.ALEXNET_FLIP_PROBABILITIES[n] for n in imagenet_p.PERTURBATIONS]
@@ -143,7 +145,7 @@ def test_results_depend_on_neither_batches_nor_devices_nor_order(result, kind):
         "subset": {"source": SOURCE.subset(order)},
     }
     store = CaseStore()
-    list(Perturbations(names=FEW).rows(KEY, PREDICTOR, evaluation(**options[kind]), store=store))
+    list(Perturbations(names=FEW).rows(suites.Context(KEY, PREDICTOR, evaluation(**options[kind]), store=store)))
     assert set(tables(store)) == set(FEW)
     for case, ranking in tables(store).items():
         expected = tables(result[1])[case][order]
@@ -162,38 +164,42 @@ def test_one_program_of_the_network_serves_all_sequences_and_new_weights():
 
     for scale in (1.0, 2.0):
         predictor = jax.tree_util.Partial(counted, scale * jnp.asarray(WEIGHTS))
-        list(Perturbations(names=FEW).rows(KEY, predictor, evaluation()))
+        list(Perturbations(names=FEW).rows(suites.Context(KEY, predictor, evaluation())))
         assert len(traces) == 1
 
 
 def test_resuming_computes_only_what_is_missing(tmp_path):
     suite, counting, done = Perturbations(names=FEW), Counting(evaluation()), []
     options = {"labels": LABEL_COLUMNS, "advance": lambda: done.append(1)}
-    rows = suite.rows(KEY, PREDICTOR, counting, store=CaseStore(tmp_path), **options)
+    rows = suite.rows(suites.Context(KEY, PREDICTOR, counting, store=CaseStore(tmp_path), **options))
     assert next(rows).case == FEW[0]
     assert counting.passes == 1
     rows.close()
-    first = list(suite.rows(KEY, PREDICTOR, counting, store=CaseStore(tmp_path), **options))
+    first = list(suite.rows(suites.Context(KEY, PREDICTOR, counting, store=CaseStore(tmp_path), **options)))
     assert counting.passes == suite.num_cases == len(FEW)
     assert len(done) == 1 + len(FEW)
     next(tmp_path.glob("*/translate.npz")).unlink()
-    assert list(suite.rows(KEY, PREDICTOR, counting, store=CaseStore(tmp_path), **options)) == first
+    assert list(suite.rows(suites.Context(KEY, PREDICTOR, counting, store=CaseStore(tmp_path), **options))) == first
     assert counting.passes == len(FEW) + 1
     for other in (dataclasses.replace(suite, compat="clean"), dataclasses.replace(suite, preset="tiny64")):
-        next(other.rows(KEY, PREDICTOR, counting, store=CaseStore(tmp_path)))
-    next(suite.rows(jax.random.key(8), PREDICTOR, counting, store=CaseStore(tmp_path)))
+        next(other.rows(suites.Context(KEY, PREDICTOR, counting, store=CaseStore(tmp_path))))
+    next(suite.rows(suites.Context(jax.random.key(8), PREDICTOR, counting, store=CaseStore(tmp_path))))
     assert counting.passes == len(FEW) + 4
 
 
 def test_fewer_than_five_classes():
     weights = jnp.asarray(WEIGHTS[:, :3])
     source = data.Arrays(test=(IMAGES, LABELS % 3), name="toy", class_names=("a", "b", "c")).load("test")
-    rows = list(Perturbations(names=("tilt",)).rows(KEY, lambda x: linear(weights, x), evaluation(source=source)))
+    rows = list(
+        Perturbations(names=("tilt",)).rows(
+            suites.Context(KEY, lambda x: linear(weights, x), evaluation(source=source))
+        )
+    )
     assert [row.metric for row in rows] == ["flip_probability", "mean_flip_probability"]
 
 
 def test_samples_show_last_frames():
-    samples = Perturbations(names=FEW).samples(KEY, PREDICTOR, evaluation(), num_images=3)
+    samples = Perturbations(names=FEW).samples(suites.Context(KEY, PREDICTOR, evaluation()), num_images=3)
     assert samples.images.shape == (3, 4, *SHAPE)
     assert samples.titles == ["gaussian noise", "zoom blur", "translate", "spatter"]
     np.testing.assert_array_equal(samples.images[:, 2, :, 8:], IMAGES[:3, :, :4])

@@ -55,7 +55,7 @@ class Counting:
 @pytest.fixture(scope="module")
 def result():
     store = suites.CaseStore()
-    rows = list(suites.RandomLp().rows(KEY, PREDICTOR, evaluation(), store=store, labels=LABEL_COLUMNS))
+    rows = list(suites.RandomLp().rows(suites.Context(KEY, PREDICTOR, evaluation(), store=store, labels=LABEL_COLUMNS)))
     return rows, store
 
 
@@ -143,7 +143,7 @@ def test_results_depend_on_neither_batches_nor_devices_nor_order(result, kind):
         "subset": {"source": SOURCE.subset(order)},
     }
     store = suites.CaseStore()
-    list(suites.RandomLp().rows(KEY, PREDICTOR, evaluation(**options[kind]), store=store))
+    list(suites.RandomLp().rows(suites.Context(KEY, PREDICTOR, evaluation(**options[kind]), store=store)))
     expected = tables(result[1])
     assert tables(store).keys() == expected.keys()
     for case, table in tables(store).items():
@@ -161,14 +161,18 @@ def test_one_program_serves_all_cases_and_new_weights():
         return linear(weights, images)
 
     for scale in (1.0, 2.0):
-        list(suites.RandomLp().rows(KEY, jax.tree_util.Partial(counted, scale * jnp.asarray(WEIGHTS)), evaluation()))
+        list(
+            suites.RandomLp().rows(
+                suites.Context(KEY, jax.tree_util.Partial(counted, scale * jnp.asarray(WEIGHTS)), evaluation())
+            )
+        )
         # One for clean images, one for all ninety-six kinds of noisy ones.
         assert len(traces) == 2
 
 
 def test_rows_come_as_cases_are_done():
     counting = Counting(evaluation())
-    rows = suites.RandomLp().rows(KEY, PREDICTOR, counting)
+    rows = suites.RandomLp().rows(suites.Context(KEY, PREDICTOR, counting))
     assert next(rows).case == evaluation_cases("cifar")[0].name
     assert counting.passes == 2
 
@@ -178,7 +182,7 @@ def test_resuming_computes_only_what_is_missing(tmp_path, result):
     counting = Counting(evaluation())
     done = []
     options = {"labels": LABEL_COLUMNS, "advance": lambda: done.append(1)}
-    first = list(suite.rows(KEY, PREDICTOR, counting, store=suites.CaseStore(tmp_path), **options))
+    first = list(suite.rows(suites.Context(KEY, PREDICTOR, counting, store=suites.CaseStore(tmp_path), **options)))
     assert first == result[0]
     assert counting.passes == 97
     assert len(done) == suite.num_cases == 96
@@ -189,7 +193,7 @@ def test_resuming_computes_only_what_is_missing(tmp_path, result):
     with pytest.MonkeyPatch.context() as patch:
         warnings = []
         patch.setattr("robust_jax.suites.store.logger.warning", lambda *arguments: warnings.append(arguments))
-        again = list(suite.rows(KEY, PREDICTOR, counting, store=suites.CaseStore(tmp_path), **options))
+        again = list(suite.rows(suites.Context(KEY, PREDICTOR, counting, store=suites.CaseStore(tmp_path), **options)))
     assert again == first
     assert counting.passes == 97 + 2
     assert [arguments[1] for arguments in warnings] == [files[50]]
@@ -198,17 +202,19 @@ def test_resuming_computes_only_what_is_missing(tmp_path, result):
 def test_another_key_or_other_data_are_not_taken_for_finished_ones(result):
     rows, store = result
     before = len(store._memory)
-    other = next(suites.RandomLp().rows(jax.random.key(8), PREDICTOR, evaluation(), store=store))
+    other = next(suites.RandomLp().rows(suites.Context(jax.random.key(8), PREDICTOR, evaluation(), store=store)))
     assert len(store._memory) == before + 1
     assert other.case == rows[0].case
-    list(suites.Clean().rows(KEY, PREDICTOR, evaluation(source=SOURCE.subset(np.arange(5))), store=store))
+    list(
+        suites.Clean().rows(suites.Context(KEY, PREDICTOR, evaluation(source=SOURCE.subset(np.arange(5))), store=store))
+    )
     assert len(store._memory) == before + 2
 
 
 def test_repeats_are_further_draws(result):
     suite = suites.RandomLp(imperceptible_repeats=2)
     store = suites.CaseStore()
-    rows = list(suite.rows(KEY, PREDICTOR, evaluation(), store=store))
+    rows = list(suite.rows(suites.Context(KEY, PREDICTOR, evaluation(), store=store)))
     assert rows[0].value == result[0][0].value
     name = "imperceptible " + imperceptible_cases("cifar", SHAPE)[2].name
     once, twice = tables(result[1])[name]["nll"], tables(store)[name]["nll"]
@@ -221,7 +227,7 @@ def test_repeats_are_further_draws(result):
 
 
 def test_samples_show_what_is_predicted():
-    samples = suites.RandomLp().samples(KEY, PREDICTOR, evaluation(), num_images=4)
+    samples = suites.RandomLp().samples(suites.Context(KEY, PREDICTOR, evaluation()), num_images=4)
     assert samples.images.shape == (4, 10, *SHAPE)
     assert samples.images.dtype == np.uint8
     assert samples.titles[:3] == ["clean", "L0", "L0.5"]

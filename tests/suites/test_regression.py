@@ -39,7 +39,7 @@ def moments(source):
 
 
 def values(predictor, evaluation, **settings):
-    rows = suites.RegressionSuite(**settings).rows(KEY, predictor, evaluation)
+    rows = suites.RegressionSuite(**settings).rows(suites.Context(KEY, predictor, evaluation))
     return {row.metric: row for row in rows}
 
 
@@ -88,10 +88,10 @@ def test_store_and_table(split):
     _, evaluation = split
     store = suites.CaseStore()
     suite = suites.RegressionSuite()
-    first = list(suite.rows(KEY, Partial(linear, jnp.asarray(WEIGHTS[0])), evaluation, store=store))
-    again = list(suite.rows(KEY, Partial(linear, jnp.asarray(WEIGHTS[1])), evaluation, store=store))
+    first = list(suite.rows(suites.Context(KEY, Partial(linear, jnp.asarray(WEIGHTS[0])), evaluation, store=store)))
+    again = list(suite.rows(suites.Context(KEY, Partial(linear, jnp.asarray(WEIGHTS[1])), evaluation, store=store)))
     assert first == again
-    text = report.comparison_markdown({"one": first})
+    text = report.comparison_markdown({"one": first}, suites.declarations({"regression": suite}))
     assert "RMSE" in text
     assert "mixture NLL" in text
 
@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_named(split):
     with pytest.raises(ValueError, match="real targets, got arrays with 4 classes"):
         values(lambda images: images, data.evaluation(classes, batch_size=4, mesh=data_mesh(jax.devices()[:1])))
     with pytest.raises(ValueError, match=r"data with classes, got \w+ with real targets"):
-        list(suites.Clean().rows(KEY, Partial(linear, jnp.asarray(WEIGHTS[0])), evaluation))
+        list(suites.Clean().rows(suites.Context(KEY, Partial(linear, jnp.asarray(WEIGHTS[0])), evaluation)))
     with pytest.raises(ValueError, match="least_variance > 0"):
         suites.RegressionSuite(least_variance=0.0)
     with pytest.raises(ValueError, match="one member or more"):

@@ -47,7 +47,11 @@ def test_spatial_errors():
     suite = suites.Spatial(attacks.Spatial(shift=0.1, degrees=20.0), draws=4, first_order_steps=3, grid=(2, 2, 3))
     store = suites.CaseStore()
     progress = []
-    rows = list(suite.rows(KEY, network, evaluation(40), store=store, advance=lambda share=1.0: progress.append(share)))
+    rows = list(
+        suite.rows(
+            suites.Context(KEY, network, evaluation(40), store=store, advance=lambda share=1.0: progress.append(share))
+        )
+    )
     errors = by_case(rows)
     assert list(errors) == ["random", "worst of 4", "first order", "grid"]
     np.testing.assert_allclose(sum(progress), suite.num_cases)
@@ -70,14 +74,14 @@ def test_spatial_errors():
     def refuse(images):
         raise AssertionError("finished cases are read from the store")
 
-    again = list(suite.rows(KEY, jax.tree_util.Partial(refuse), evaluation(40), store=store))
+    again = list(suite.rows(suites.Context(KEY, jax.tree_util.Partial(refuse), evaluation(40), store=store)))
     assert again == rows
 
 
 def test_spatial_cases_can_be_left_out():
     suite = suites.Spatial(draws=0, grid=None)
     assert suite.num_cases == 1
-    assert [row.case for row in suite.rows(KEY, network, evaluation())] == ["random"]
+    assert [row.case for row in suite.rows(suites.Context(KEY, network, evaluation()))] == ["random"]
     assert config.from_json(config.to_json(suite)) == suite
 
 
@@ -85,8 +89,8 @@ def test_spatial_votes():
     """The majority is counted by hand; the store of the classifier's own cases is left alone."""
     suite = suites.Spatial(attacks.Spatial(shift=0.1, degrees=20.0), draws=3, grid=None, votes=5)
     store = suites.CaseStore()
-    plain = list(dataclasses.replace(suite, votes=0).rows(KEY, network, evaluation(), store=store))
-    rows = list(suite.rows(KEY, network, evaluation(), store=store))
+    plain = list(dataclasses.replace(suite, votes=0).rows(suites.Context(KEY, network, evaluation(), store=store)))
+    rows = list(suite.rows(suites.Context(KEY, network, evaluation(), store=store)))
     errors = by_case(rows)
     assert list(errors) == ["clean, vote of 5", "random, vote of 5", "worst of 3, vote of 5"]
     images, labels = arrays()
@@ -106,7 +110,9 @@ def test_spatial_votes():
     wrong = np.argmax(logits, axis=1) != labels
     np.testing.assert_allclose(errors["clean, vote of 5"].value, wrong.mean())
     assert errors["clean, vote of 5"].value <= errors["worst of 3, vote of 5"].value
-    assert list(dataclasses.replace(suite, votes=0).rows(KEY, network, evaluation(), store=store)) == plain
+    assert (
+        list(dataclasses.replace(suite, votes=0).rows(suites.Context(KEY, network, evaluation(), store=store))) == plain
+    )
     with pytest.raises(ValueError, match="Expected a Randomised predictor"):
         predictors.Vote(network, KEY, 3)
 
@@ -129,7 +135,7 @@ SINGLE = attacks.PGD(eps=0.05, steps=5, start="zero")
 @pytest.mark.parametrize("attack", [UNIVERSAL, SINGLE], ids=["universal", "per image"])
 def test_universal_metrics(attack):
     suite = suites.Universal(attack, **SETTINGS)
-    rows = {row.metric: row for row in suite.rows(KEY, network, evaluation())}
+    rows = {row.metric: row for row in suite.rows(suites.Context(KEY, network, evaluation()))}
     images, labels = arrays()
     parts = {"whole": [], "other": [], "patch": [], "moved": []}
     for target in suite.targets:
@@ -169,14 +175,14 @@ def test_universal_metrics(attack):
 def test_universal_goes_on_where_it_was_and_shows_samples():
     suite = suites.Universal(UNIVERSAL, **SETTINGS)
     store = suites.CaseStore()
-    rows = list(suite.rows(KEY, network, evaluation(), store=store))
+    rows = list(suite.rows(suites.Context(KEY, network, evaluation(), store=store)))
 
     def refuse(images):
         raise AssertionError("finished targets are read from the store")
 
-    assert list(suite.rows(KEY, jax.tree_util.Partial(refuse), evaluation(), store=store)) == rows
+    assert list(suite.rows(suites.Context(KEY, jax.tree_util.Partial(refuse), evaluation(), store=store))) == rows
     for one in (suite, suites.Universal(SINGLE, **SETTINGS), suites.Spatial(grid=None)):
-        samples = one.samples(KEY, network, evaluation(), num_images=3)
+        samples = one.samples(suites.Context(KEY, network, evaluation()), num_images=3)
         assert samples.images.shape[0] == 3
         assert len(samples.titles) == samples.images.shape[1] == 3
     assert config.from_json(config.to_json(suite)) == suite
@@ -184,7 +190,7 @@ def test_universal_goes_on_where_it_was_and_shows_samples():
 
 def test_no_success_has_no_ratio():
     suite = suites.Universal(attacks.UniversalPGD(eps=0.0, steps=1), **SETTINGS)
-    rows = {row.metric: row.value for row in suite.rows(KEY, network, evaluation())}
+    rows = {row.metric: row.value for row in suite.rows(suites.Context(KEY, network, evaluation()))}
     assert rows == {"success_rate": 0.0, "transfer_rate": 0.0}
 
 
@@ -200,7 +206,7 @@ def test_no_success_has_no_ratio():
 )
 def test_bad_input(fields, message):
     with pytest.raises(ValueError, match=message):
-        list(suites.Universal(UNIVERSAL, **SETTINGS | fields).rows(KEY, network, evaluation()))
+        list(suites.Universal(UNIVERSAL, **SETTINGS | fields).rows(suites.Context(KEY, network, evaluation())))
 
 
 def test_bad_spatial_fields():

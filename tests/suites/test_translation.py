@@ -41,7 +41,9 @@ def test_moves(mode):
 def test_rows():
     suite = suites.Translation(max_shift=3)
     store, progress = suites.CaseStore(), []
-    rows = list(suite.rows(KEY, network, evaluation(), store=store, advance=lambda: progress.append(None)))
+    rows = list(
+        suite.rows(suites.Context(KEY, network, evaluation(), store=store, advance=lambda: progress.append(None)))
+    )
     assert len(progress) == suite.num_cases == 4
     found = {(row.case, row.metric): row for row in rows}
     guesses = np.array(
@@ -64,12 +66,12 @@ def test_rows():
     def refuse(images):
         raise AssertionError("finished cases are read from the store")
 
-    assert list(suite.rows(KEY, jax.tree_util.Partial(refuse), evaluation(), store=store)) == rows
+    assert list(suite.rows(suites.Context(KEY, jax.tree_util.Partial(refuse), evaluation(), store=store))) == rows
     assert config.from_json(config.to_json(suite)) == suite
 
 
 def test_samples():
-    samples = suites.Translation(max_shift=2).samples(KEY, network, evaluation(), num_images=3)
+    samples = suites.Translation(max_shift=2).samples(suites.Context(KEY, network, evaluation()), num_images=3)
     assert samples.titles == ["clean", *DIRECTIONS]
     np.testing.assert_array_equal(samples.images[:, 1, :, 2:], IMAGES[:3, :, :-2])
 
@@ -79,7 +81,10 @@ def test_samples():
     [
         (lambda: suites.Translation(max_shift=0), "max_shift"),
         (lambda: suites.Translation(border="mirrored"), "Did you mean 'mirror'"),
-        (lambda: list(suites.Translation(max_shift=8).rows(KEY, network, evaluation())), "max_shift < 8"),
+        (
+            lambda: list(suites.Translation(max_shift=8).rows(suites.Context(KEY, network, evaluation()))),
+            "max_shift < 8",
+        ),
     ],
 )
 def test_bad_input(run, message):

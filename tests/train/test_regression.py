@@ -59,7 +59,7 @@ def test_members_are_mixed(experiment, member_map):
     assert trained.members[0].task == tasks.Regression(1, scale=several.data.load("train").target_scale)
     source = several.data.load("test")
     evaluation = data.evaluation(source, batch_size=40, mesh=data_mesh())
-    rows = list(suites.RegressionSuite().rows(jax.random.key(0), trained.predictor, evaluation))
+    rows = list(suites.RegressionSuite().rows(suites.Context(jax.random.key(0), trained.predictor, evaluation)))
     inputs, targets = source.decode()
     outputs = np.stack([np.asarray(member.predictor(inputs)) for member in trained.members]).astype(float)
     mean = outputs[..., 0].mean(axis=0)
