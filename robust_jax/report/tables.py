@@ -70,6 +70,10 @@ COLUMNS = (
         Column(f"−range of {name}", "learned_ranges", name, "range", -1, 3)
         for name in ("rotate", "translate_x", "translate_y")
     ),
+    Column("−mean IoU %", "segmentation", "clean", "mean_iou", -100, 2),
+    Column("−corrupted mean IoU %", "segmentation", "all", "mean_iou", -100, 2),
+    Column("pixel error %", "segmentation", "clean", "error", 100, 2),
+    Column("corrupted pixel error %", "segmentation", "all", "error", 100, 2),
     Column("−PSNR dB", "denoising", "denoised", "psnr", -1, 2),
     Column("−PSNR random dB", "denoising", "random", "psnr", -1, 2),
     Column("−PSNR ObsAtk dB", "denoising", "ObsAtk", "psnr", -1, 2),

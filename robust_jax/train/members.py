@@ -223,14 +223,14 @@ def needs(
     image_shape: tuple[int, int, int],
     num_classes: int,
     *,
-    num_targets: int = 0,
+    label_shape: tuple[int, ...] = (),
 ) -> Needs:
     """What one network needs, counted from its arrays without computing or compiling anything.
 
     Activations are those that differentiation keeps, before XLA fuses any, so that less may be needed. The data set,
     where it is kept on the device, is not counted.
     """
-    batch = example_batch(experiment, image_shape, num_classes, num_targets=num_targets)
+    batch = example_batch(experiment, image_shape, num_classes, label_shape=label_shape)
     model = experiment.network()
     context = Context(jnp.int32(0), jnp.int32(0), jnp.float32(0))
 
@@ -249,7 +249,7 @@ def needs(
 
 
 def example_batch(
-    experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, *, num_targets: int = 0
+    experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, *, label_shape: tuple[int, ...] = ()
 ) -> Batch:
     """Return the shapes of a training batch as the objective sees it, extra streams included.
 
@@ -257,20 +257,21 @@ def example_batch(
         experiment: what is trained.
         image_shape: (h, w, c).
         num_classes: number of classes of the labels.
-        num_targets: number of real targets that the training set has in place of classes.
+        label_shape: shape of one label, see :class:`~robust_jax.data.Source`; () for classes.
     """
 
-    def shapes(size: int, *, width: int) -> Batch:
+    def shapes(size: int, *, label: tuple[int, ...]) -> Batch:
+        whole = len(label) in (0, 2)
         return Batch(
             image=jax.ShapeDtypeStruct((size, *image_shape), jnp.float32),
-            label=jax.ShapeDtypeStruct((size, width) if width else (size,), jnp.float32 if width else jnp.int32),
+            label=jax.ShapeDtypeStruct((size, *label), jnp.int32 if whole else jnp.float32),
             mask=jax.ShapeDtypeStruct((size,), jnp.bool_),
             id=jax.ShapeDtypeStruct((size,), jnp.int32),
         )
 
-    width = num_targets or (num_classes if experiment.mixers else 0)
-    batch = shapes(experiment.batch_size * experiment.gradient.augmentations, width=width)
-    extras = {name: shapes(stream.batch_size, width=0) for name, stream in experiment.extra.items()}
+    mixed = (num_classes,) if experiment.mixers else ()
+    batch = shapes(experiment.batch_size * experiment.gradient.augmentations, label=label_shape or mixed)
+    extras = {name: shapes(stream.batch_size, label=()) for name, stream in experiment.extra.items()}
     return batch._replace(extras=extras)
 
 
@@ -282,7 +283,7 @@ def choose_member_map(
     image_shape: tuple[int, int, int],
     num_classes: int,
     mesh: Mesh,
-    num_targets: int = 0,
+    label_shape: tuple[int, ...] = (),
 ) -> str:
     """``turn``, ``map``, ``vmap`` or ``devices``: what the experiment's execution says, or its rule of ``auto``.
 
@@ -293,7 +294,7 @@ def choose_member_map(
         image_shape: (h, w, c).
         num_classes: of the labels.
         mesh: the devices.
-        num_targets: number of real targets in place of classes.
+        label_shape: shape of one label; () for classes.
 
     Raises:
         ValueError: if members are to be divided over devices and do not divide, or if an estimate of the memory that
@@ -307,7 +308,7 @@ def choose_member_map(
             f"Expected members to divide by the {mesh.size} devices with member_map='devices', "
             f"got members={num_members}."
         )
-    need = needs(experiment, state, image_shape, num_classes, num_targets=num_targets)
+    need = needs(experiment, state, image_shape, num_classes, label_shape=label_shape)
     limit = _limit(experiment, mesh)
     with compiled_for(platform_of(mesh)):
         estimates = {name: need.of(name, num_members, mesh.size) for name in ("turn", "map", "vmap", "devices")}
