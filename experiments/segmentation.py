@@ -1,12 +1,14 @@
 """Segmentation by a U-Net, clean and under common corruptions (Ronneberger et al., 2015).
 
-The class of every pixel is told by logistic regression on its colour, by logistic regression on the window around it,
-and by a U-Net. All share data, augmentation and the number of passes; label maps move with their images. Intersection
-over union is that of the whole test set, clean and under the common corruptions of ImageNet-C (Hendrycks & Dietterich,
-2019) but elastic transform, which moves pixels away from their labels. Higher is better, so the table has its negative.
+The class of every pixel is predicted by logistic regression on its colour, by logistic regression on the window around
+it, and by a U-Net. All share data and augmentation; label maps move with their images. The regressions take more passes
+over the data, enough for their optimum. Intersection over union is that of the whole test set, clean and under the
+common corruptions of ImageNet-C (Hendrycks & Dietterich, 2019) but elastic transform, which moves pixels away from
+their labels. Higher is better, so the table has its negative.
 
-At `small` scale the images are the vessels of the retina, 20 photographs of 480×480 pixels in patches to train on and 8
-to test on, and severity 3 stands for all five.
+At `small` scale the images are photographs of the retina with its vessels, 480×480 pixels, 20 to train on in patches
+and 8 to test on; corruptions have severity 1, since thin vessels do not survive the others. A prediction of background
+everywhere has a mean IoU of 46.7 %.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ PAPER = Paper(
     claim="IoU of 0.9203 on PhC-U373 and 0.7756 on DIC-HeLa, where the second best have 0.83 and 0.46",
 )
 
+# Mean and standard deviation of each channel of the training photographs.
+COLOURS = {"mean": (0.46, 0.17, 0.03), "std": (0.35, 0.14, 0.04)}
+
 
 def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
     """Logistic regression on a pixel's colour first."""
@@ -30,14 +35,20 @@ def get_runs(scale: Scale = "paper") -> dict[str, train.Experiment]:
 
 
 def runs(
-    num_classes: int, window: int, widths: tuple[int, ...], linear_rate: float, **settings: Any
+    num_classes: int,
+    *,
+    window: int,
+    widths: tuple[int, ...],
+    linear: dict[str, Any],
+    colours: dict[str, tuple[float, ...]],
+    **settings: Any,
 ) -> dict[str, train.Experiment]:
-    """Logistic regression on a pixel and on a window, at a rate of their own, and a U-Net."""
-    unet = train.Experiment(model=models.UNet(num_classes, widths=widths), **settings)
-    linear = dataclasses.replace(unet, optimiser=adam(linear_rate))
+    """Logistic regression on a pixel and on a window, with settings of their own, and a U-Net."""
+    unet = train.Experiment(model=models.UNet(num_classes, widths=widths, **colours), **settings)
+    regression = dataclasses.replace(unet, **linear)
     return {
-        "pixel": dataclasses.replace(linear, model=models.PixelLogistic(num_classes)),
-        "window": dataclasses.replace(linear, model=models.PixelLogistic(num_classes, window=window)),
+        "pixel": dataclasses.replace(regression, model=models.PixelLogistic(num_classes, **colours)),
+        "window": dataclasses.replace(regression, model=models.PixelLogistic(num_classes, window=window, **colours)),
         "unet": unet,
     }
 
@@ -51,14 +62,15 @@ def smoke() -> dict[str, train.Experiment]:
     """Discs and squares of 32×32 pixels, drawn: seconds a run."""
     return runs(
         3,
-        5,
-        (8, 16),
-        0.1,
+        window=5,
+        widths=(8, 16),
+        linear={"optimiser": adam(0.1)},
+        colours={"mean": (0.5,), "std": (0.25,)},
         data=data.Shapes(num_train=128, num_test=16),
         augmentation=augmentations.HorizontalFlip(),
         optimiser=adam(0.01),
-        epochs=6,
-        batch_size=16,
+        epochs=8,
+        batch_size=8,
         suites={"segmentation": suites.SegmentationSuite(("gaussian_noise", "contrast"), severities=(3,))},
     )
 
@@ -87,16 +99,17 @@ def small() -> dict[str, train.Experiment]:
     """Photographs of 480×480 pixels in patches of 96×96, on two cores."""
     return runs(
         2,
-        15,
-        (8, 16, 32),
-        0.03,
+        window=15,
+        widths=(16, 32, 64),
+        linear={"optimiser": adam(0.01), "epochs": 15},
+        colours=COLOURS,
         data=vessels(image_size=480, patch=96),
         augmentation=moved(),
-        optimiser=adam(0.01),
+        optimiser=adam(0.003),
         schedule=train.Cosine(warmup_epochs=0.2),
         epochs=6,
-        batch_size=10,
-        suites={"segmentation": suites.SegmentationSuite(severities=(3,))},
+        batch_size=5,
+        suites={"segmentation": suites.SegmentationSuite(severities=(1,))},
         execution=train.Execution(eval_batch_size=4),
     )
 
@@ -105,9 +118,10 @@ def paper() -> dict[str, train.Experiment]:
     """The network of the paper at 960×960 pixels, with padded convolutions and batch norm, by Adam."""
     return runs(
         2,
-        31,
-        (64, 128, 256, 512, 1024),
-        0.03,
+        window=31,
+        widths=(64, 128, 256, 512, 1024),
+        linear={"optimiser": adam(0.01)},
+        colours=COLOURS,
         data=vessels(image_size=960, patch=240),
         augmentation=moved(),
         optimiser=adam(0.001),

@@ -94,21 +94,45 @@ def test_what_does_not_fit_is_refused_before_training(fields, error, message):
         train.fit(dataclasses.replace(EXPERIMENT, **fields))
 
 
-def test_another_task_of_the_same_pixels():
-    """Clean images as labels imply denoising, with its measures on held-out images."""
-    clean = GENERATOR.uniform(size=(24, 8, 8, 1)).astype(np.float32)
+def test_pairs_of_noisy_and_clean_images(tmp_path):
+    """They imply denoising: the network, which starts as the identity, learns to take off a constant."""
+    clean = GENERATOR.uniform(size=(40, 8, 8, 1)).astype(np.float32)
     noisy = clean + np.float32(0.1) * GENERATOR.normal(size=clean.shape).astype(np.float32)
     experiment = train.Experiment(
-        data=data.Arrays(train=(noisy, clean), validation=8),
-        model=models.DnCNN(depth=2, width=2),
-        objective=objectives.Denoising(),
-        epochs=0,
+        data=data.Arrays(train=(noisy + np.float32(0.3), clean), validation=8),
+        model=models.DnCNN(depth=3, width=4),
+        objective=objectives.Denoising(sigma=None),
+        optimiser=train.AdamW(learning_rate=0.02, weight_decay=0.0),
+        epochs=8,
         batch_size=8,
     )
-    result = train.fit(experiment)
-    assert result.task == tasks.Denoising()
-    # The network starts as the identity: its PSNR is that of the noise.
-    measures = result.task.measures(result.predictor(noisy), clean)
-    np.testing.assert_allclose(measures["mse"], ((noisy - clean) ** 2).mean(axis=(1, 2, 3)), rtol=1e-4)
-    with pytest.raises(ValueError, match=r"no augmentation, since arrays has clean images, .* got HorizontalFlip"):
-        train.fit(dataclasses.replace(experiment, augmentation=augmentations.HorizontalFlip()))
+    before = train.fit(dataclasses.replace(experiment, epochs=0))
+    assert before.task == tasks.Denoising()
+    images, labels = experiment.data.load("validation").decode()
+    measures = before.task.measures(before.predictor(images), labels)
+    np.testing.assert_allclose(measures["mse"], ((images - labels) ** 2).mean(axis=(1, 2, 3)), rtol=1e-4)
+    after = train.fit(experiment, tmp_path)
+    found = after.task.measures(after.predictor(images), labels)
+    assert found["psnr"].mean() > measures["psnr"].mean() + 3
+    last = [line for line in lines_of(tmp_path) if "validation_psnr" in line][-1]
+    np.testing.assert_allclose(last["validation_psnr"], found["psnr"].mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"augmentation": augmentations.HorizontalFlip()}, "no augmentation, since arrays has clean images"),
+        ({"objective": objectives.Denoising()}, r"sigma=None where labels are clean images .* got sigma=0.09"),
+    ],
+)
+def test_what_clean_images_cannot_go_with(fields, message):
+    pairs = np.zeros((8, 8, 8, 1), np.float32), np.zeros((8, 8, 8, 1), np.float32)
+    experiment = train.Experiment(
+        data=data.Arrays(train=pairs),
+        model=models.DnCNN(depth=2, width=2),
+        objective=objectives.Denoising(sigma=None),
+        epochs=1,
+        batch_size=8,
+    )
+    with pytest.raises(ValueError, match=message):
+        train.fit(dataclasses.replace(experiment, **fields))
