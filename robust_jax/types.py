@@ -16,8 +16,13 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 Image = Float[Array, "h w c"]
 Images = Float[Array, "b h w c"]
 Labels = Int[Array, "b"] | Float[Array, "b k"]
+LabelMap = Int[Array, "h w"]
+LabelMaps = Int[Array, "b h w"]
 PRNGKey = Key[Array, ""]
 PRNGKeys = Key[Array, "b"]
+
+IGNORED = -1
+"""Label of a pixel without a class, which no loss or measure counts."""
 
 LogitsFn = Callable[[Images], Float[Array, "b k"]]
 """A classifier of any kind: images in [0, 1] to logits. The one meeting point of the package."""
@@ -40,9 +45,10 @@ Scale = Literal["smoke", "small", "paper"]
 class Batch(NamedTuple):
     """A batch of examples.
 
-    ``label`` holds classes ``int[b]``, class probabilities ``float[b, k]``, label maps ``int[b, h, w]`` or targets
-    ``float[b, d]``. ``mask`` is False on padding; ``id`` is unique within a split. ``extras`` holds further streams
-    and annotations by name, such as the ``"unlabelled"`` batch of semi-supervised training.
+    ``label`` holds classes ``int[b]``, class probabilities ``float[b, k]``, label maps ``int[b, h, w]`` with
+    :data:`IGNORED` where a pixel has no class, targets ``float[b, d]``, or clean images ``float[b, h, w, c]``. ``mask``
+    is False on padding; ``id`` is unique within a split. ``extras`` holds further streams and annotations by name, such
+    as the ``"unlabelled"`` batch of semi-supervised training.
     """
 
     image: Images

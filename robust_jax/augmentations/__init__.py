@@ -1,6 +1,7 @@
 """Random training transforms of one image: ``augmentation(key, image) -> image``, images in [0, 1].
 
-They run inside the compiled training step, under ``jax.vmap`` with a key of its own for every image.
+They run inside the compiled training step, under ``jax.vmap`` with a key of its own for every image. With label maps,
+``augmentation.with_map(key, image, label_map)`` moves the map with its image; those that mix images do not have it.
 """
 
 from robust_jax.augmentations.aug_mix import AugMix
@@ -12,6 +13,7 @@ from robust_jax.augmentations.deep_augment import DeepAugment
 from robust_jax.augmentations.erase import Cutout, RandomErasing
 from robust_jax.augmentations.flip import HorizontalFlip
 from robust_jax.augmentations.lp import Gaussian, RandomLp
+from robust_jax.augmentations.maps import moving_maps
 from robust_jax.augmentations.mixers import CutMix, Mixup
 from robust_jax.augmentations.noise2net import Noise2Net
 from robust_jax.augmentations.operations import OPERATIONS, operate, operation_number
@@ -51,6 +53,7 @@ __all__ = [
     "SmoothColour",
     "TrivialAugment",
     "Yoco",
+    "moving_maps",
     "operate",
     "operation_number",
 ]

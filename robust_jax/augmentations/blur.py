@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from robust_jax.augmentations.maps import Photometric
 from robust_jax.core.checks import check_fraction
 from robust_jax.images.filters import gaussian_blur
 from robust_jax.types import Image, PRNGKey
@@ -16,7 +17,7 @@ TRUNCATE = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianBlur:
+class GaussianBlur(Photometric):
     """A Gaussian with a random standard deviation; the border is mirrored.
 
     Raises:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from robust_jax.augmentations.maps import Photometric
 from robust_jax.core.checks import check_non_negative
 from robust_jax.core.loops import one_by_one
 from robust_jax.images import enhance
@@ -16,7 +17,7 @@ from robust_jax.types import Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class ColourJitter:
+class ColourJitter(Photometric):
     """Brightness, contrast and saturation by random factors and hue by a random turn, in random order.
 
     Factors are uniform in [1 − s, 1 + s] and not below 0, turns in [−s, s]. Images are read as eight bits, and each

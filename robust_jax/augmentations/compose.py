@@ -6,12 +6,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
-from robust_jax.types import Augmentation, Image, PRNGKey
+from robust_jax.augmentations.maps import Photometric, moving_maps
+from robust_jax.types import Augmentation, Image, LabelMap, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity:
+class Identity(Photometric):
     """The image as it is."""
 
     def __call__(self, key: PRNGKey, image: Image) -> Image:
@@ -30,6 +32,12 @@ class Chain:
         for i, step in enumerate(self.steps):
             image = step(jax.random.fold_in(key, i), image)
         return image
+
+    def with_map(self, key: PRNGKey, image: Image, label_map: LabelMap) -> tuple[Image, LabelMap]:
+        """Apply the steps to image and label map."""
+        for i, step in enumerate(self.steps):
+            image, label_map = moving_maps(step).with_map(jax.random.fold_in(key, i), image, label_map)
+        return image, label_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +67,14 @@ class OneOf:
 
     def __call__(self, key: PRNGKey, image: Image) -> Image:
         choice_key, key = jax.random.split(key)
+        return jax.lax.switch(self._draw(choice_key), self.choices, key, image)
+
+    def with_map(self, key: PRNGKey, image: Image, label_map: LabelMap) -> tuple[Image, LabelMap]:
+        """Apply the choice to image and label map."""
+        choice_key, key = jax.random.split(key)
+        branches = [moving_maps(choice).with_map for choice in self.choices]
+        return jax.lax.switch(self._draw(choice_key), branches, key, image, label_map)
+
+    def _draw(self, key: PRNGKey) -> Int[Array, ""]:
         weights = jnp.ones(len(self.choices)) if self.weights is None else jnp.asarray(self.weights, jnp.float32)
-        index = jax.random.choice(choice_key, len(self.choices), p=weights / weights.sum())
-        return jax.lax.switch(index, self.choices, key, image)
+        return jax.random.choice(key, len(self.choices), p=weights / weights.sum())

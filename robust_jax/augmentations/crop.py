@@ -7,7 +7,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
+from robust_jax.augmentations.maps import Geometric
 from robust_jax.core.checks import check_choice, check_non_negative
 from robust_jax.types import Image, PRNGKey
 
@@ -15,7 +17,7 @@ MODES = ("constant", "edge", "reflect")
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomCrop:
+class RandomCrop(Geometric):
     """Pads all sides and cuts out the original size at a random place: a shift by up to ``padding`` pixels.
 
     Raises:
@@ -31,8 +33,16 @@ class RandomCrop:
         check_non_negative("padding", self.padding)
         check_choice("mode", self.mode, MODES)
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> Int[Array, "2"]:
+        """Draw the top row and left column in the padded image."""
+        del shape
+        return jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
+
+    def warp(self, drawn: Int[Array, "2"], image: Image, *, order: int = 1, beyond: float = 0.0) -> Image:
+        """Cut out."""
+        del order
         pad = self.padding
-        padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode=self.mode)
-        row, column = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+        filled = {"constant_values": beyond} if self.mode == "constant" else {}
+        padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode=self.mode, **filled)
+        row, column = drawn
         return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)

@@ -8,6 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from robust_jax.augmentations.maps import Photometric
 from robust_jax.augmentations.rectangles import check_share_and_ratio, random_rectangle, random_square, rectangle
 from robust_jax.core.checks import check_choice, check_fraction, check_non_negative
 from robust_jax.core.random_words import random_uniform
@@ -15,7 +16,7 @@ from robust_jax.types import Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class Cutout:
+class Cutout(Photometric):
     """A square about a random pixel becomes one colour; what would lie beyond the border is cut off.
 
     Raises:
@@ -40,7 +41,7 @@ class Cutout:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomErasing:
+class RandomErasing(Photometric):
     r"""A rectangle inside the image becomes noise or one colour.
 
     Its area is uniform, as a share of the image's, and its ratio of height to width uniform in the logarithm. Of ten

@@ -6,13 +6,15 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
+from robust_jax.augmentations.maps import Geometric
 from robust_jax.core.checks import check_fraction
 from robust_jax.types import Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class HorizontalFlip:
+class HorizontalFlip(Geometric):
     """Swaps left and right at random."""
 
     probability: float = 0.5
@@ -21,5 +23,12 @@ class HorizontalFlip:
     def __post_init__(self):
         check_fraction("probability", self.probability)
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
-        return jnp.where(jax.random.bernoulli(key, self.probability), image[:, ::-1], image)
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> Bool[Array, ""]:
+        """Draw whether to flip."""
+        del shape
+        return jax.random.bernoulli(key, self.probability)
+
+    def warp(self, drawn: Bool[Array, ""], image: Image, *, order: int = 1, beyond: float = 0.0) -> Image:
+        """Flip, or do not."""
+        del order, beyond
+        return jnp.where(drawn, image[:, ::-1], image)

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from robust_jax.augmentations.maps import Photometric
 from robust_jax.core.checks import check_fraction, check_non_negative
 from robust_jax.core.random_words import random_normal
 from robust_jax.mathematics.lp_noise import add_lp_noise_choice
@@ -15,7 +16,7 @@ from robust_jax.types import Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomLp:
+class RandomLp(Photometric):
     """Noise from the ball of a norm and radius drawn for each image from a list.
 
     The original implementation draws one noise tensor for eight images; here every image has its own.
@@ -55,7 +56,7 @@ class RandomLp:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Photometric):
     """Normal noise of a standard deviation drawn for each image from U(0, sigma), or of sigma; clipped to [0, 1]."""
 
     sigma: float = 0.1

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from robust_jax.augmentations.maps import Photometric
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.random_words import random_normal
 from robust_jax.types import Image, PRNGKey
@@ -23,7 +24,7 @@ Maps = Float[Array, "h w c"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Noise2Net:
+class Noise2Net(Photometric):
     r"""Four residual blocks of random weights: :math:`x \leftarrow x + \epsilon\, B(x)` on normalised images.
 
     A block is a bottleneck of Res2Net with maps normalised over the image. Its three spatial convolutions are 1×1 or

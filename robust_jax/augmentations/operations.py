@@ -101,6 +101,23 @@ def operate_levels(
     return _switch([*geometric, *_others()], number, value, levels)
 
 
+def move_only(
+    number: Int[Array, ""], value: Float[Array, ""], image: Image, *, order: int = 1, fill: float = 0.0
+) -> Image:
+    """Apply one of the operations if it is geometric, without rounding to levels; others leave the image alone.
+
+    Args:
+        number: which, in :data:`OPERATIONS`.
+        value: its strength.
+        image: an image or a label map, of any range.
+        order: 0, the nearest pixel; 1, bilinear.
+        fill: value beyond the border.
+    """
+    branches = [*_geometric(order, fill), lambda number, value, image: image]
+    branch = jnp.clip(number - 1, 0, len(branches) - 1)
+    return jax.lax.switch(branch, branches, number, value, image)
+
+
 def to_levels(image: Float[Array, "..."]) -> UInt8[Array, "..."]:
     """Eight bits, from an image in [0, 1]."""
     return (255 * jnp.clip(image, 0, 1) + 0.5).astype(jnp.uint8)

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from robust_jax.augmentations.maps import Photometric
 from robust_jax.augmentations.rectangles import random_square
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.random_words import random_normal
@@ -14,7 +15,7 @@ from robust_jax.types import Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class PatchGaussian:
+class PatchGaussian(Photometric):
     """Gaussian noise in a square about a random pixel, with a standard deviation uniform from 0.
 
     Raises:

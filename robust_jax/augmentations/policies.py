@@ -11,11 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_jax.augmentations.auto_augment_tables import POLICIES
+from robust_jax.augmentations.maps import Geometric
 from robust_jax.augmentations.operations import (
     FACTORS,
     INTERPOLATIONS,
     OPERATIONS,
     from_levels,
+    move_only,
     operate,
     operate_levels,
     operation_number,
@@ -111,8 +113,29 @@ def _apply(
     return one_by_one(apply_to_levels, smooth=apply)(numbers, values, image)
 
 
+Operations = tuple[Int[Array, "n"], Float[Array, "n"]]
+"""Numbers and values of operations, first to last."""
+
+
+class _Policy(Geometric):
+    """Operations on an image of eight bits; a label map is moved by the geometric ones, at the nearest pixel."""
+
+    def apply(self, drawn: Operations, image: Image) -> Image:
+        """Apply all operations to an image."""
+        return _apply(self, *drawn, image)
+
+    def warp(self, drawn: Operations, image: Image, *, order: int = 1, beyond: float = 0.0) -> Image:
+        """Apply the geometric operations alone."""
+
+        def move(numbers: Int[Array, "n"], values: Float[Array, "n"], image: Image) -> Image:
+            step = lambda image, one: (move_only(*one, image, order=order, fill=beyond), None)  # noqa: E731
+            return jax.lax.scan(step, image, (numbers, values))[0]
+
+        return one_by_one(move)(*drawn, image)
+
+
 @dataclasses.dataclass(frozen=True)
-class RandAugment:
+class RandAugment(_Policy):
     """A number of operations drawn alike from 14, all at one magnitude.
 
     Values are torchvision's; the paper's list is the same, and leaves them to AutoAugment.
@@ -139,20 +162,21 @@ class RandAugment:
             raise ValueError(f"Expected magnitude from 0 to {BINS - 1}, got magnitude={self.magnitude!r}.")
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> Operations:
+        """Draw operations and their values."""
         choices = jnp.asarray([operation_number(name) for name in RAND_AUGMENT])
 
-        def draw(key: PRNGKey) -> tuple[Int[Array, ""], Float[Array, ""]]:
+        def draw_one(key: PRNGKey) -> tuple[Int[Array, ""], Float[Array, ""]]:
             choice_key, sign_key = jax.random.split(key)
             number = jax.random.choice(choice_key, choices)
             magnitude = jnp.int32(self.magnitude)
-            return number, _value(sign_key, number, magnitude, image.shape, greatest=USUAL, bins=BINS)
+            return number, _value(sign_key, number, magnitude, shape, greatest=USUAL, bins=BINS)
 
-        return _apply(self, *jax.vmap(draw)(jax.random.split(key, self.num_operations)), image)
+        return jax.vmap(draw_one)(jax.random.split(key, self.num_operations))
 
 
 @dataclasses.dataclass(frozen=True)
-class TrivialAugment:
+class TrivialAugment(_Policy):
     """One operation drawn alike from 14, at a magnitude drawn alike from 31 (wide, with torchvision's values).
 
     Raises:
@@ -170,16 +194,17 @@ class TrivialAugment:
     def __post_init__(self):
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> Operations:
+        """Draw operations and their values."""
         choice_key, magnitude_key, sign_key = jax.random.split(key, 3)
         number = jax.random.choice(choice_key, jnp.asarray([operation_number(name) for name in RAND_AUGMENT]))
         magnitude = jax.random.randint(magnitude_key, (), 0, BINS)
-        value = _value(sign_key, number, magnitude, image.shape, greatest=WIDE, bins=BINS)
-        return _apply(self, number[None], value[None], image)
+        value = _value(sign_key, number, magnitude, shape, greatest=WIDE, bins=BINS)
+        return number[None], value[None]
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoAugment:
+class AutoAugment(_Policy):
     """One of 25 pairs of operations, each applied with a chance and a magnitude that were searched for.
 
     Values are torchvision's.
@@ -202,7 +227,8 @@ class AutoAugment:
         check_choice("policy", self.policy, POLICIES)
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> Operations:
+        """Draw operations and their values."""
         pair_key, key = jax.random.split(key)
         pairs = POLICIES[self.policy]
         # [pairs, 2] each.
@@ -211,12 +237,11 @@ class AutoAugment:
         magnitudes = jnp.asarray([[magnitude for _, _, magnitude in pair] for pair in pairs])
         row = jax.random.randint(pair_key, (), 0, len(pairs))
 
-        def draw(
+        def draw_one(
             key: PRNGKey, number: Int[Array, ""], chance: Float[Array, ""], magnitude: Int[Array, ""]
         ) -> tuple[Int[Array, ""], Float[Array, ""]]:
             chance_key, sign_key = jax.random.split(key)
             number = jnp.where(jax.random.bernoulli(chance_key, chance), number, operation_number("identity"))
-            return number, _value(sign_key, number, magnitude, image.shape, greatest=USUAL, bins=AUTO_AUGMENT_BINS)
+            return number, _value(sign_key, number, magnitude, shape, greatest=USUAL, bins=AUTO_AUGMENT_BINS)
 
-        drawn = jax.vmap(draw)(jax.random.split(key, 2), numbers[row], chances[row], magnitudes[row])
-        return _apply(self, *drawn, image)
+        return jax.vmap(draw_one)(jax.random.split(key, 2), numbers[row], chances[row], magnitudes[row])

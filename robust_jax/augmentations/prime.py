@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_jax.augmentations.chains import check_chains, mix_chains
+from robust_jax.augmentations.maps import Geometric, Photometric
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.random_words import random_normal
 from robust_jax.images.filters import filter2d
@@ -19,7 +20,7 @@ from robust_jax.types import Augmentation, Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomFilter:
+class RandomFilter(Photometric):
     r"""A random filter, the same for all channels; black lies beyond the image.
 
     .. math:: x * (\delta + \sigma W), \quad W_{ij} \sim \mathcal{N}(0, 1), \; \sigma \sim U(0, \sigma_{\max})
@@ -56,7 +57,7 @@ class RandomFilter:
 
 
 @dataclasses.dataclass(frozen=True)
-class SmoothColour:
+class SmoothColour(Photometric):
     r"""A random smooth map of each channel's values.
 
     .. math:: x + \sqrt{T} \sum_k c_k \sin(\pi k x), \quad c_k \sim \mathcal{N}(0, 1), \; T \sim U(0, T_{\max})
@@ -124,7 +125,7 @@ def sine_series(
 
 
 @dataclasses.dataclass(frozen=True)
-class Diffeomorphism:
+class Diffeomorphism(Geometric):
     r"""A random smooth deformation, bilinear; the border is extended.
 
     Either displacement is a field of the maximum entropy at its energy, in shares of the side:
@@ -156,12 +157,18 @@ class Diffeomorphism:
         if not 2 <= self.least < self.greatest:
             raise ValueError(f"Expected 2 <= least < greatest, got least={self.least!r}, greatest={self.greatest!r}.")
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> Float[Array, "2 h w"]:
+        """Draw the displacement, in pixels down and to the right."""
+        return self.displacement(key, shape)
+
+    def warp(self, drawn: Float[Array, "2 h w"], image: Image, *, order: int = 1, beyond: float = 0.0) -> Image:
+        """Apply it."""
+        del beyond  # The border is extended.
         height, width, _ = image.shape
-        down, across = self.displacement(key, image.shape)
+        down, across = drawn
         rows = jnp.clip(jnp.arange(height, dtype=jnp.float32)[:, None] - down, 0, height - 1)
         columns = jnp.clip(jnp.arange(width, dtype=jnp.float32)[None] - across, 0, width - 1)
-        return map_coordinates(image, rows, columns, mode="nearest")
+        return map_coordinates(image, rows, columns, order=order, mode="nearest")
 
     def displacement(self, key: PRNGKey, shape: tuple[int, ...]) -> Float[Array, "2 h w"]:
         """By how many pixels each point of an image of ``shape`` moves, down and to the right."""

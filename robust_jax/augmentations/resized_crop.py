@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
+from robust_jax.augmentations.maps import Geometric
 from robust_jax.augmentations.rectangles import check_share_and_ratio, random_rectangle
 from robust_jax.images.resample import sample_grid
 from robust_jax.types import Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Geometric):
     """A random rectangle of the image, enlarged to the image's size; bilinear.
 
     Its area is uniform, as a share of the image's, and its ratio of width to height uniform in the logarithm. Of ten
@@ -33,16 +35,22 @@ class RandomResizedCrop:
     def __post_init__(self):
         check_share_and_ratio(area=self.area, ratio=self.ratio)
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
-        high, wide, _ = image.shape
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> tuple[Int[Array, ""], ...]:
+        """Draw top, left, height and width of the rectangle."""
+        high, wide, *_ = shape
         upright = (1 / self.ratio[1], 1 / self.ratio[0])
-        *found, fits = random_rectangle(key, image.shape, area=self.area, ratio=upright)
+        *found, fits = random_rectangle(key, shape, area=self.area, ratio=upright)
         whole_height = min(high, round(wide * upright[1]))
         whole_width = min(wide, round(high / upright[0]))
         middle = (high - whole_height) // 2, (wide - whole_width) // 2, whole_height, whole_width
-        top, left, height, width = (jnp.where(fits, a, b) for a, b in zip(found, middle, strict=True))
-        rows, columns = _centres(top, height, high), _centres(left, width, wide)
-        return sample_grid(image, rows, columns)
+        return tuple(jnp.where(fits, a, b) for a, b in zip(found, middle, strict=True))
+
+    def warp(self, drawn: tuple[Int[Array, ""], ...], image: Image, *, order: int = 1, beyond: float = 0.0) -> Image:
+        """Enlarge the rectangle."""
+        del beyond  # The rectangle lies within the image.
+        high, wide, _ = image.shape
+        top, left, height, width = drawn
+        return sample_grid(image, _centres(top, height, high), _centres(left, width, wide), order=order)
 
 
 def _centres(start, size, num: int):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from jaxtyping import Array, Float
+
+from robust_jax.augmentations.maps import Geometric
 from robust_jax.core.checks import check_choice, check_non_negative
 from robust_jax.core.random_words import random_uniform
 from robust_jax.images.borders import MODES
@@ -12,7 +15,7 @@ from robust_jax.types import Image, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
-class RotateTranslate:
+class RotateTranslate(Geometric):
     """Turns the image about its middle and moves it, by amounts uniform within limits; bilinear.
 
     Raises:
@@ -35,8 +38,12 @@ class RotateTranslate:
         check_non_negative("degrees", self.degrees)
         check_choice("border", self.border, MODES)
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image:
-        height, width, _ = image.shape
+    def draw(self, key: PRNGKey, shape: tuple[int, ...]) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+        """Draw pixels to the right, pixels down, and degrees."""
+        height, width, *_ = shape
         dx, dy, turn = 2 * random_uniform(key, (3,)) - 1
-        shift, degrees = self.shift, self.degrees
-        return rotate_translate(image, shift * width * dx, shift * height * dy, degrees * turn, border=self.border)
+        return self.shift * width * dx, self.shift * height * dy, self.degrees * turn
+
+    def warp(self, drawn: tuple[Float[Array, ""], ...], image: Image, *, order: int = 1, beyond: float = 0.0) -> Image:
+        """Rotate and translate."""
+        return rotate_translate(image, *drawn, border=self.border, order=order, cval=beyond)

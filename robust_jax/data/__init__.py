@@ -8,8 +8,10 @@ from robust_jax.data.evaluation import Evaluation, evaluation
 from robust_jax.data.few_labels import FewLabels
 from robust_jax.data.folder import ClassFolder, ImageFolder
 from robust_jax.data.long_tailed import LongTailed, Oversampled, long_tailed_counts
+from robust_jax.data.masks import MaskFolder
 from robust_jax.data.pipeline import Feed, MultiFeed, train_feed
 from robust_jax.data.resized import Resized
+from robust_jax.data.shapes import Shapes
 from robust_jax.data.source import DataSet, Source
 from robust_jax.data.tabular import Diabetes, Tabular
 from robust_jax.data.tfds import Tfds
@@ -29,10 +31,12 @@ __all__ = [
     "FewLabels",
     "ImageFolder",
     "LongTailed",
+    "MaskFolder",
     "MultiFeed",
     "Npz",
     "Oversampled",
     "Resized",
+    "Shapes",
     "Source",
     "Tabular",
     "Tfds",

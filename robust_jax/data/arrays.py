@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from robust_jax.data.source import Source, check_split, check_validation, hold_out, read_arrays
+from robust_jax.types import IGNORED
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -17,17 +18,20 @@ Split = tuple[np.ndarray, np.ndarray]
 class Arrays:
     """Images and labels that the caller holds; compared by content, and saved as a fingerprint only.
 
-    Labels are classes int [n], or real targets float [n, d] for regression. Float images with classes are rounded to
-    uint8; with real targets they stay float32 and may have any range, so that a table of n rows and d columns is
-    images [n, 1, 1, d]. Inputs and targets are not standardised.
+    Labels are classes int [n]; real targets float [n, d] for regression; label maps int [n, h, w] for segmentation,
+    with −1 where a pixel has no class; or clean images float [n, h, w, c] for denoising. Float images with classes are
+    rounded to uint8; with real targets or clean images they stay float32 and may have any range, so that a table of n
+    rows and d columns is images [n, 1, 1, d]. Inputs and targets are not standardised.
 
     Raises:
         ValueError: if images are not uint8 or in [0, 1], not [n, h, w, c], hold NaN, or differ in number from labels;
-            if targets are not finite, or train and test differ in their kind of labels.
+            if targets are not finite, label maps have another size than the images, or train and test differ in
+            their kind of labels.
     """
 
     train: Split | None = None
-    """Images [n, h, w, c], uint8 or float in [0, 1], and labels int [n]; or images and targets float [n, d]."""
+    """Images [n, h, w, c], uint8 or float in [0, 1], and labels int [n] or int [n, h, w]; or images and targets
+    float [n, d] or [n, h, w, c]."""
     test: Split | None = None
     """The same, for testing."""
     name: str = "arrays"
@@ -44,7 +48,9 @@ class Arrays:
                 object.__setattr__(self, split, _check_pair(getattr(self, split), f"{self.name}/{split}"))
         if self.train is not None and self.test is not None:
             kinds = [(arrays[0].dtype, arrays[1].dtype, arrays[1].shape[1:]) for arrays in (self.train, self.test)]
-            if kinds[0] != kinds[1]:
+            # Label maps are of the size of their images, which may differ.
+            pixelwise = all(len(shape) > 1 for *_, shape in kinds)
+            if kinds[0][: 2 if pixelwise else 3] != kinds[1][: 2 if pixelwise else 3]:
                 (image, label, shape), (test_image, test_label, test_shape) = kinds
                 raise ValueError(
                     f"Expected train and test arrays of one kind in {self.name}, got {image} images with {label} "
@@ -76,7 +82,7 @@ class Arrays:
             raise ValueError(f"{self.name} has no {'test' if split == 'test' else 'train'} arrays.")
         images, labels = arrays
         num_targets = labels.shape[1] if labels.ndim == 2 else 0
-        splits = [] if num_targets else [pair for pair in (self.train, self.test) if pair is not None]
+        splits = [] if labels.dtype == np.float32 else [pair for pair in (self.train, self.test) if pair is not None]
         source = Source(
             name=self.name,
             split=split,
@@ -86,6 +92,7 @@ class Arrays:
             ids=np.arange(len(labels)),
             target_scale=(1.0,) * num_targets,
             image_dtype=images.dtype.name,
+            pixelwise={3: "classes", 4: "images"}.get(labels.ndim),
         )
         return source if split == "test" else hold_out(source, split, self.validation)
 
@@ -143,7 +150,9 @@ def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split
     if images.ndim != 4:
         raise ValueError(f"Expected images of shape [n, h, w, c] in {where}, got {images.shape}.")
     real = np.issubdtype(labels.dtype, np.floating)
-    if real:
+    if labels.ndim > 2:
+        _check_pixelwise(images, labels, where=where)
+    elif real:
         if labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] == 0:
             raise ValueError(
                 f"Expected real targets of shape [{len(images)}, d] in {where}, got {labels.dtype} {labels.shape}."
@@ -155,8 +164,8 @@ def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split
     if real:
         check_finite("targets", labels, where=where)
         labels = labels.astype(np.float32)
-    elif labels.min() < 0:
-        raise ValueError(f"Expected labels >= 0 in {where}, got {labels.min()}.")
+    elif labels.min() < (least := 0 if labels.ndim == 1 else IGNORED):
+        raise ValueError(f"Expected labels >= {least} in {where}, got {labels.min()}.")
     if np.issubdtype(images.dtype, np.floating):
         if real:
             check_finite("inputs", images, where=where)
@@ -171,6 +180,22 @@ def check_arrays(images: np.ndarray, labels: np.ndarray, *, where: str) -> Split
     if images.dtype != np.uint8:
         raise ValueError(f"Expected images as uint8 or as floats in [0, 1] in {where}, got {images.dtype}.")
     return images, labels if real else labels.astype(np.int32)
+
+
+def _check_pixelwise(images: np.ndarray, labels: np.ndarray, *, where: str) -> None:
+    """Raise ``ValueError`` unless labels are label maps int [n, h, w] or clean images float [n, h, w, c]."""
+    real = np.issubdtype(labels.dtype, np.floating)
+    if labels.ndim != (4 if real else 3) or not (real or np.issubdtype(labels.dtype, np.integer)):
+        raise ValueError(
+            f"Expected label maps int [n, h, w] or clean images float [n, h, w, c] in {where}, "
+            f"got {labels.dtype} {labels.shape}."
+        )
+    if labels.shape[1:3] != images.shape[1:3]:
+        sizes = ["×".join(map(str, array.shape[1:3])) for array in (images, labels)]
+        raise ValueError(f"Expected label maps of the images' size {sizes[0]} in {where}, got {sizes[1]}.")
+    if labels.shape != images.shape[: labels.ndim]:
+        shape = ", ".join(map(str, images.shape[: labels.ndim]))
+        raise ValueError(f"Expected labels of pixels of shape [{shape}] in {where}, got {labels.shape}.")
 
 
 def check_finite(kind: str, values: np.ndarray, *, where: str) -> None:

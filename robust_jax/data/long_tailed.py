@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from robust_jax.core.checks import check_positive
-from robust_jax.data.source import DataSet, Example, Read, ReadMany, Source
+from robust_jax.data.source import DataSet, Example, Read, ReadMany, Source, check_whole_labels
 
 REPETITION_SEED = 20211216
 
@@ -110,7 +110,8 @@ class Oversampled:
 
 
 def labels_of(source: Source) -> Int[np.ndarray, "n"]:
-    """Every label; reads the whole split."""
+    """Every label; reads the whole split, whose labels must be of the whole image."""
+    check_whole_labels(source, "LongTailed, Oversampled and FewLabels")
     return source.decode()[1]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from robust_jax.core.checks import check_positive
-from robust_jax.data.source import DataSet, Example, Read, Source
+from robust_jax.data.source import DataSet, Example, Read, Source, check_whole_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Resized:
     def load(self, split: str) -> Source:
         """One split, as the data set has them."""
         source = self.data.load(split)
+        check_whole_labels(source, "Resized")
         shape = (self.image_size, self.image_size, source.image_shape[-1])
         read = _ResizedReader(source.read, self.image_size)
         return dataclasses.replace(source, name=self.name, image_shape=shape, read=read, read_many=None)

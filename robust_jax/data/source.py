@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from robust_jax.core.checks import check_choice, check_positive
+from robust_jax.types import IGNORED
 
 SPLITS = ("train", "validation", "test")
 # Held-out examples are the same in every run, whatever its seed.
@@ -20,7 +21,7 @@ CHUNK, THREADED_CHUNK = 128, 16
 
 Pixels = UInt8[np.ndarray, "..."] | Float[np.ndarray, "..."]
 """Images as stored: uint8, or float32 that nothing rounds."""
-Label = int | Float[np.ndarray, "d"]
+Label = int | Float[np.ndarray, "d"] | Int[np.ndarray, "h w"] | Float[np.ndarray, "h w c"]
 Example = tuple[Pixels, Label]
 Read = Callable[[int], Example]
 ReadMany = Callable[[Sequence[int]], Sequence[Example]]
@@ -60,10 +61,25 @@ class Source:
     """Unit of each real target in the data's units, where labels are standardised targets f32[d]; () for classes."""
     image_dtype: str = "uint8"
     """dtype of the images that ``read`` returns: uint8, or float32 of any range."""
+    pixelwise: Literal["classes", "images"] | None = None
+    """Labels of every pixel: int32 [h, w] classes, with ``types.IGNORED`` where there is none, or clean images
+    float32 [h, w, c]; None where labels are of the whole image."""
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of one label: () for a class, (d,) for real targets, (h, w) for a label map, (h, w, c) for an image."""
+        if self.pixelwise is not None:
+            return self.image_shape[:2] if self.pixelwise == "classes" else self.image_shape
+        return (len(self.target_scale),) if self.target_scale else ()
+
+    @property
+    def label_dtype(self) -> str:
+        """dtype of labels: int32 for classes, float32 for real targets and images."""
+        return "float32" if self.target_scale or self.pixelwise == "images" else "int32"
 
     @property
     def num_bytes(self) -> int:
@@ -98,9 +114,7 @@ class Source:
 
     def _empty(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         images = np.empty((size, *self.image_shape), self.image_dtype)
-        if self.target_scale:
-            return images, np.empty((size, len(self.target_scale)), np.float32)
-        return images, np.empty(size, np.int32)
+        return images, np.empty((size, *self.label_shape), self.label_dtype)
 
     def _checked(self, example: int, image: Pixels, label: Label) -> Example:
         where = f"{self.name}/{self.split} example {example}"
@@ -109,19 +123,36 @@ class Source:
                 f"Expected {self.image_dtype} images of shape {self.image_shape}, got {image.dtype} {image.shape}: "
                 f"{where}."
             )
-        if self.target_scale:
+        if self.pixelwise is not None:
+            self._check_pixelwise(where, label)
+        elif self.target_scale:
             if np.shape(label) != (len(self.target_scale),) or not np.isfinite(label).all():
                 raise ValueError(f"Expected {len(self.target_scale)} finite targets, got {label!r}: {where}.")
         elif not 0 <= label < self.num_classes:
             raise ValueError(f"Expected labels in 0..{self.num_classes - 1}, got {label}: {where}.")
         return image, label
 
+    def _check_pixelwise(self, where: str, label: Label) -> None:
+        (height, width), found = self.image_shape[:2], np.shape(label)
+        if found != self.label_shape:
+            size = "×".join(map(str, found))
+            raise ValueError(f"Expected a label map of its image's size, {height}×{width}, got {size}: {where}.")
+        if self.pixelwise == "images":
+            if not np.isfinite(label).all():
+                raise ValueError(f"Expected clean images that are finite, got NaN or infinity: {where}.")
+        elif np.min(label) < IGNORED or np.max(label) >= self.num_classes:
+            wrong = np.max(label) if np.max(label) >= self.num_classes else np.min(label)
+            raise ValueError(
+                f"Expected label maps of classes 0..{self.num_classes - 1}, or {IGNORED} to ignore a pixel, "
+                f"got {wrong}: {where}."
+            )
+
     def subset(self, positions: Int[np.ndarray, "m"]) -> Source:
         """The same examples, fewer or in another order."""
         return dataclasses.replace(self, ids=self.ids[positions])
 
     def decode(self) -> tuple[Pixels, Shaped[np.ndarray, "n ..."]]:
-        """All images, and labels int32 [n] or targets float32 [n, d]."""
+        """All images, and labels: int32 [n], targets float32 [n, d], or labels of every pixel."""
         images, labels = self._empty(len(self))
         chunk = THREADED_CHUNK if self.threaded else CHUNK
 
@@ -132,6 +163,12 @@ class Source:
         with ThreadPoolExecutor(None if self.threaded else 1) as pool:
             list(pool.map(fill, range(0, len(self), chunk)))
         return images, labels
+
+
+def check_whole_labels(source: Source, component: str) -> None:
+    """Raise ``ValueError`` unless labels are of the whole image, for a component that takes no others."""
+    if source.pixelwise is not None:
+        raise ValueError(f"Expected a label for each image in {component}, got {source.name} with labels of pixels.")
 
 
 def check_split(split: str) -> None:

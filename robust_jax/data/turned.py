@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
-from robust_jax.data.source import DataSet, Example, Read, Source
+from robust_jax.data.source import DataSet, Example, Read, Source, check_whole_labels
 
 SEED = 20220204
 
@@ -46,6 +46,7 @@ class Turned:
     def load(self, split: str) -> Source:
         """One split."""
         source = self.data.load(split)
+        check_whole_labels(source, "Turned")
         names = source.class_names
         if self.label == "direction":
             names = tuple(f"{360 * i / self.directions:g}°" for i in range(self.directions))

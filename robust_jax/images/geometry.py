@@ -54,22 +54,31 @@ def warp(
 
 
 def rotate_translate(
-    image: Float[Array, "h w c"], dx: Scalar, dy: Scalar, degrees: Scalar, *, border: str = "constant"
+    image: Float[Array, "h w c"],
+    dx: Scalar,
+    dy: Scalar,
+    degrees: Scalar,
+    *,
+    border: str = "constant",
+    order: int = 1,
+    cval: Scalar = 0.0,
 ) -> Float[Array, "h w c"]:
-    """The image turned about its middle, then moved; bilinear, and differentiable in all three numbers.
+    """The image turned about its middle, then moved; of order 1 differentiable in all three numbers.
 
     Args:
         image: the image.
         dx: pixels to the right.
         dy: pixels down.
         degrees: clockwise, as it is seen.
-        border: mode of what lies beyond the image, see :func:`warp`; constant is black.
+        border: mode of what lies beyond the image, see :func:`warp`.
+        order: 0, the nearest pixel; 1, bilinear.
+        cval: beyond the border, with the mode ``constant``.
 
     Raises:
         ValueError: if the border is unknown; the nearest is named.
     """
     turn = rotation(degrees, centre=image_centre(image.shape))
-    return warp(image, compose(turn, translation(dx, dy)), mode=border)
+    return warp(image, compose(turn, translation(dx, dy)), order=order, mode=border, cval=cval)
 
 
 def slide(

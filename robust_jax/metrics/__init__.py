@@ -67,6 +67,7 @@ from robust_jax.metrics.intervals import (
 )
 from robust_jax.metrics.robustness import imperceptible_corruption_error, mean_corruption_error
 from robust_jax.metrics.sample_distance import minimal_sample_distance, transform_features
+from robust_jax.metrics.segmentation import class_iou, confusion_counts, mean_iou, pixel_error
 from robust_jax.metrics.selective import (
     RiskCoverage,
     augrc,
@@ -103,9 +104,11 @@ __all__ = [
     "brier_decomposition",
     "calibrated_nll",
     "calibrated_nlls",
+    "class_iou",
     "classifier_sums",
     "classwise_calibration_error",
     "confidence",
+    "confusion_counts",
     "coverage_at_risk",
     "debiased_squared_calibration_error",
     "debiased_squared_calibration_interval",
@@ -133,6 +136,7 @@ __all__ = [
     "mean_error_19_without_noise",
     "mean_flip_probability",
     "mean_flip_rate",
+    "mean_iou",
     "mean_rate",
     "merge_sums",
     "minimal_sample_distance",
@@ -141,6 +145,7 @@ __all__ = [
     "nearest_classes",
     "nll",
     "percentile_interval",
+    "pixel_error",
     "proportion_interval",
     "psnr",
     "relative_alexnet_mce",

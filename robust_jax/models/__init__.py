@@ -19,6 +19,7 @@ from robust_jax.models.ode_net import ODENet
 from robust_jax.models.resnet import ResNet, cifar_resnet, resnet18, resnet34, resnet50
 from robust_jax.models.smoothing import smooth
 from robust_jax.models.taps import LinearLayer, apply_tapped, linear_layers
+from robust_jax.models.unet import PixelLogistic, UNet
 from robust_jax.models.vit import ViT
 from robust_jax.models.wide_resnet import WideResNet
 
@@ -33,7 +34,9 @@ __all__ = [
     "Mlp",
     "MlpMixer",
     "ODENet",
+    "PixelLogistic",
     "ResNet",
+    "UNet",
     "ViT",
     "WideResNet",
     "apply_tapped",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from robust_jax.core.checks import check_fraction
+from robust_jax.tasks import is_label_map, pixel_mean
 from robust_jax.types import Batch, Context, Forward, Labels, Loss, Objective, Output, PRNGKey
 
 
@@ -69,10 +70,14 @@ def classification_metrics(
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """Mean cross-entropy over the batch, on hard or soft labels.
+    """Mean cross-entropy over the batch, on hard or soft labels or on label maps.
+
+    With label maps int [b, h, w] and logits [b, h, w, k], the loss of an image is the mean over its pixels that are
+    not :data:`~robust_jax.types.IGNORED`.
 
     Raises:
-        ValueError: if ``label_smoothing`` is outside [0, 1].
+        ValueError: if ``label_smoothing`` is outside [0, 1]; when run, if label maps have another size than the
+            logits.
     """
 
     label_smoothing: float = 0.0
@@ -86,6 +91,17 @@ class CrossEntropy(Objective):
     ) -> Loss:
         del context
         output, model_state = forward(params, batch.image, key=key, train=True)
-        targets = smooth_labels(batch.label, output.prediction.shape[-1], smoothing=self.label_smoothing)
-        metrics = classification_metrics(output.prediction, targets, batch, output)
-        return plain_loss(cross_entropy(output.prediction, targets), model_state, state, metrics)
+        logits = output.prediction
+        targets = smooth_labels(batch.label, logits.shape[-1], smoothing=self.label_smoothing)
+        if not is_label_map(batch.label):
+            metrics = classification_metrics(logits, targets, batch, output)
+            return plain_loss(cross_entropy(logits, targets), model_state, state, metrics)
+        if logits.shape[:-1] != batch.label.shape:
+            raise ValueError(f"Expected logits for label maps {batch.label.shape}, got {logits.shape}.")
+        per_example = pixel_mean(cross_entropy(logits, targets), batch.label)
+        right = pixel_mean((logits.argmax(axis=-1) == batch.label).astype(jnp.float32), batch.label)
+        metrics = {
+            "accuracy": masked_mean(right, batch.mask),
+            **{name: value.mean() for name, value in output.extras.items()},
+        }
+        return plain_loss(per_example, model_state, state, metrics)

@@ -23,6 +23,7 @@ from robust_jax.suites.published_corruptions import PublishedCorruptions
 from robust_jax.suites.random_lp import RandomLp
 from robust_jax.suites.regression import RegressionSuite
 from robust_jax.suites.samples import HasSamples, Samples
+from robust_jax.suites.segmentation import SegmentationSuite
 from robust_jax.suites.spatial import Spatial
 from robust_jax.suites.store import CaseStore
 from robust_jax.suites.translation import Translation
@@ -53,6 +54,7 @@ __all__ = [
     "RegressionSuite",
     "RowLabels",
     "Samples",
+    "SegmentationSuite",
     "Spatial",
     "Suite",
     "Translation",

@@ -27,7 +27,7 @@ from robust_jax.train.members import choose_member_map, example_batch, make_memb
 from robust_jax.train.preemption import Preempted, Preemption
 from robust_jax.train.scalars import ScalarWriter
 from robust_jax.train.state import TrainState, Variables, init_state
-from robust_jax.train.task import fitting_task
+from robust_jax.train.task import check_transforms, fitting_task
 from robust_jax.train.validation import make_validation
 from robust_jax.types import Model, Task
 
@@ -140,7 +140,7 @@ def _fit_stage(
     sizes = {
         "image_shape": prepared.source.image_shape,
         "num_classes": prepared.source.num_classes,
-        "num_targets": len(prepared.source.target_scale),
+        "label_shape": prepared.source.label_shape,
     }
     member_map = choose_member_map(experiments[0], len(experiments), state, mesh=prepared.mesh, **sizes)
     if member_map != "turn" or len(experiments) == 1:
@@ -289,6 +289,7 @@ def _prepare(experiment: Experiment) -> _Prepared:
         raise ValueError(f"Expected batch_size <= {len(source)} training examples, got {experiment.batch_size}.")
     params, model_state, output = models.output_shapes(experiment.network(), source.image_shape)
     task = fitting_task(experiment, source, output.prediction)
+    check_transforms(experiment, source)
     extra = {name: stream.data.load("train") for name, stream in experiment.extra.items()}
     for name, stream in extra.items():
         if stream.image_shape != source.image_shape:
@@ -333,8 +334,8 @@ def _initial_state(experiment: Experiment, prepared: _Prepared, initial: Variabl
             f"Expected the weights of run {experiment.initial.name!r} as initial=, got none; robust-jax run trains it."
         )
     source = prepared.source
-    num_targets = len(source.target_scale)
-    example = example_batch(experiment, source.image_shape, source.num_classes, num_targets=num_targets)
+    label_shape = source.label_shape
+    example = example_batch(experiment, source.image_shape, source.num_classes, label_shape=label_shape)
     state = init_state(experiment, prepared.optimiser, example, initial=initial)
     return replicate(state, prepared.mesh)
 

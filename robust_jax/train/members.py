@@ -228,14 +228,14 @@ def needs(
     image_shape: tuple[int, int, int],
     num_classes: int,
     *,
-    num_targets: int = 0,
+    label_shape: tuple[int, ...] = (),
 ) -> Needs:
     """What one network needs, counted from its arrays without computing or compiling anything.
 
     Activations are those that differentiation keeps, before XLA fuses any, so that less may be needed. The data set,
     where it is kept on the device, is not counted.
     """
-    batch = example_batch(experiment, image_shape, num_classes, num_targets=num_targets)
+    batch = example_batch(experiment, image_shape, num_classes, label_shape=label_shape)
     model = experiment.network()
     context = Context(jnp.int32(0), jnp.int32(0), jnp.float32(0))
 
@@ -254,7 +254,7 @@ def needs(
 
 
 def example_batch(
-    experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, *, num_targets: int = 0
+    experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, *, label_shape: tuple[int, ...] = ()
 ) -> Batch:
     """Return the shapes of a training batch as the objective sees it, extra streams included.
 
@@ -262,23 +262,24 @@ def example_batch(
         experiment: what is trained.
         image_shape: (h, w, c).
         num_classes: number of classes of the labels.
-        num_targets: number of real targets that the training set has in place of classes.
+        label_shape: shape of one label, see :class:`~robust_jax.data.Source`; () for classes.
     """
 
-    def shapes(size: int, *, width: int) -> Batch:
+    def shapes(size: int, *, label: tuple[int, ...]) -> Batch:
         def zeros() -> Batch:
             return Batch(
                 image=jnp.zeros((size, *image_shape), jnp.float32),
-                label=jnp.zeros((size, width), jnp.float32) if width else jnp.zeros(size, jnp.int32),
+                # Classes and label maps are whole numbers; targets and probabilities are not.
+                label=jnp.zeros((size, *label), jnp.int32 if len(label) in (0, 2) else jnp.float32),
                 mask=jnp.zeros(size, bool),
                 id=jnp.zeros(size, jnp.int32),
             )
 
         return jax.eval_shape(zeros)
 
-    width = num_targets or (num_classes if experiment.mixers else 0)
-    batch = shapes(experiment.batch_size * experiment.gradient.augmentations, width=width)
-    extras = {name: shapes(stream.batch_size, width=0) for name, stream in experiment.extra.items()}
+    mixed = (num_classes,) if experiment.mixers else ()
+    batch = shapes(experiment.batch_size * experiment.gradient.augmentations, label=label_shape or mixed)
+    extras = {name: shapes(stream.batch_size, label=()) for name, stream in experiment.extra.items()}
     return batch._replace(extras=extras)
 
 
@@ -290,7 +291,7 @@ def choose_member_map(
     image_shape: tuple[int, int, int],
     num_classes: int,
     mesh: Mesh,
-    num_targets: int = 0,
+    label_shape: tuple[int, ...] = (),
 ) -> str:
     """``turn``, ``map``, ``vmap`` or ``devices``: what the experiment's execution says, or its rule of ``auto``.
 
@@ -301,7 +302,7 @@ def choose_member_map(
         image_shape: (h, w, c).
         num_classes: of the labels.
         mesh: the devices.
-        num_targets: number of real targets in place of classes.
+        label_shape: shape of one label; () for classes.
 
     Raises:
         ValueError: if members are to be divided over devices and do not divide, or if an estimate of the memory that
@@ -315,7 +316,7 @@ def choose_member_map(
             f"Expected members to divide by the {mesh.size} devices with member_map='devices', "
             f"got members={num_members}."
         )
-    need = needs(experiment, state, image_shape, num_classes, num_targets=num_targets)
+    need = needs(experiment, state, image_shape, num_classes, label_shape=label_shape)
     limit = _limit(experiment, mesh)
     with compiled_for(platform_of(mesh)):
         estimates = {name: need.of(name, num_members, mesh.size) for name in ("turn", "map", "vmap", "devices")}

@@ -12,16 +12,18 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from robust_jax import models
+from robust_jax.augmentations import moving_maps
 from robust_jax.core.compilation import cpu_training_options
 from robust_jax.core.keys import RunKeys, example_keys
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.mesh import replicated
 from robust_jax.core.platform import on_cpu
 from robust_jax.objectives import mean_loss, smooth_labels
+from robust_jax.tasks import is_label_map
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.initial import frozen, frozen_batch_norm, matches
 from robust_jax.train.state import TrainState
-from robust_jax.types import Batch, Context, Images, Interceptor, Loss, Output, Params, PRNGKey
+from robust_jax.types import Augmentation, Batch, Context, Images, Interceptor, Loss, Output, Params, PRNGKey, PRNGKeys
 
 Scalars = Mapping[str, Float[Array, "steps"]]
 
@@ -128,18 +130,25 @@ def _augmented(experiment: Experiment, keys: RunKeys, batch: Batch, context: Con
         example = example_keys(keys.augmentation(context.epoch), batch.id)
         if copies > 1:
             example = jax.vmap(jax.random.fold_in)(example, jnp.arange(len(batch.id)) % copies)
-        batch = batch._replace(image=jax.vmap(experiment.augmentation)(example, batch.image))
+        batch = _transformed(experiment.augmentation, example, batch)
     for name, stream in experiment.extra.items():
         if stream.augmentation is not None:
             own: Batch = batch.extras[name]
             example = example_keys(keys.augmentation(context.step, name), own.id)
-            images = jax.vmap(stream.augmentation)(example, own.image)
-            batch = batch._replace(extras={**batch.extras, name: own._replace(image=images)})
+            batch = batch._replace(extras={**batch.extras, name: _transformed(stream.augmentation, example, own)})
     if experiment.mixers and jnp.issubdtype(batch.label.dtype, jnp.integer):
         batch = batch._replace(label=smooth_labels(batch.label, num_classes))
     for i, mixer in enumerate(experiment.mixers):
         batch = mixer(keys.mixer(i, context.step), batch)
     return batch
+
+
+def _transformed(augmentation: Augmentation, example: PRNGKeys, batch: Batch) -> Batch:
+    """Augment every image with its own key; a label map moves with its image."""
+    if not is_label_map(batch.label):
+        return batch._replace(image=jax.vmap(augmentation)(example, batch.image))
+    images, labels = jax.vmap(moving_maps(augmentation).with_map)(example, batch.image, batch.label)
+    return batch._replace(image=images, label=labels)
 
 
 def _keep_if(condition: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from robust_jax import data, metrics, models
 from robust_jax.core.mesh import to_host
-from robust_jax.tasks import Classification
+from robust_jax.tasks import Classification, Segmentation
 from robust_jax.train.experiment import Experiment
 from robust_jax.train.state import TrainState
 from robust_jax.types import Batch, LogitsFn, Task
@@ -24,7 +24,8 @@ def make_validation(
 ) -> Callable[[TrainState], dict[str, float]] | None:
     """Return a function from the state to its validation measures; ``None`` where no examples are held out.
 
-    Classifiers have error, NLL and ECE; other tasks the means of their measures, and for ``squared_error`` the RMSE.
+    Classifiers have error, NLL and ECE; other tasks the means of their measures, for ``squared_error`` the RMSE, and
+    segmentation also ``mean_iou``, of the counts of all images.
 
     Raises:
         ValueError: if the predictions have no task.
@@ -43,7 +44,11 @@ def make_validation(
     def validate_task(state: TrainState) -> dict[str, float]:
         predictor = models.predictor(model, state.variables())
         parts = to_host([_measure_sums(task, predictor, batch) for batch in evaluation.batches()])
-        means = {name: float(np.sum([part[name] for part in parts])) / len(source) for name in parts[0]}
+        sums = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+        confusion = sums.pop("confusion", None)
+        means = {name: float(value) / len(source) for name, value in sums.items()}
+        if confusion is not None:
+            means["mean_iou"] = float(metrics.mean_iou(confusion))
         if "squared_error" in means:
             means["rmse"] = means.pop("squared_error") ** 0.5
         return {f"validation_{name}": value for name, value in means.items()}
@@ -65,6 +70,10 @@ def _sums(predictor: LogitsFn, batch: Batch) -> metrics.ClassifierSums:
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure_sums(task: Task, predictor: LogitsFn, batch: Batch) -> dict[str, Float[Array, ""]]:
-    measures = task.measures(predictor(batch.image), batch.label)
-    return {name: jnp.sum(jnp.where(batch.mask, values, 0)) for name, values in measures.items()}
+def _measure_sums(task: Task, predictor: LogitsFn, batch: Batch) -> dict[str, Float[Array, "..."]]:
+    prediction = predictor(batch.image)
+    measures = task.measures(prediction, batch.label)
+    sums = {name: jnp.sum(jnp.where(batch.mask, values, 0)) for name, values in measures.items()}
+    if isinstance(task, Segmentation):
+        sums["confusion"] = jnp.tensordot(batch.mask.astype(jnp.int32), task.confusion(prediction, batch.label), 1)
+    return sums

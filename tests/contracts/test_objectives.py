@@ -54,6 +54,7 @@ CASES = {
     "repeated": Case(objectives.Repeated(2), objectives.Repeated(1)),
     "invariance": Case(objectives.Invariance(), objectives.Invariance(weight=0.0), kind="invariant"),
     "denoising": Case(objectives.Denoising(), kind="image"),
+    "denoising pairs": Case(objectives.Denoising(sigma=None), labels=IMAGES**2, kind="image"),
     "gaussian_nll": Case(objectives.GaussianNll(), outputs=2, labels=TARGETS),
     "adversarial_gaussian_nll": Case(objectives.AdversarialGaussianNll(), outputs=2, labels=TARGETS),
 }

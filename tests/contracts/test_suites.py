@@ -42,6 +42,11 @@ def dimmed(images):
     return 0.9 * images
 
 
+def by_brightness(images):
+    level = images.mean(axis=-1, keepdims=True)
+    return jnp.concatenate([0 * level, 20 * (level - 0.5), 40 * (level - 0.57)], axis=-1)
+
+
 ONE = Partial(linear, WEIGHTS[0])
 THREE = predictors.ensemble([Partial(linear, weights) for weights in WEIGHTS])
 FEW = ("gaussian_noise", "contrast")
@@ -78,6 +83,7 @@ SUITES = {
     ),
     "perturbations": (suites.Perturbations(("gaussian_noise", "tilt")), ONE, ("mFR (AlexNet) %",)),
     "regression": (suites.RegressionSuite(), normal, ()),
+    "segmentation": (suites.SegmentationSuite(FEW, (1, 3)), by_brightness, ()),
     "spatial": (suites.Spatial(grid=(3, 3, 3), draws=2, first_order_steps=2), ONE, ()),
     "vote": (suites.Spatial(grid=None, draws=2, votes=3), ONE, ()),
     "translation": (suites.Translation(3), ONE, ()),
@@ -87,14 +93,14 @@ SUITES = {
         (),
     ),
 }
+OTHER = {"regression": TARGETS.load("test"), "segmentation": data.Shapes(num_test=20, image_size=24).load("test")}
 # Seconds are of the machine.
 MEASURED = {"seconds"}
 
 
 def context(name, batch_size=16, **more):
     _, predictor, _ = SUITES[name]
-    source = TARGETS.load("test") if name == "regression" else DIGITS
-    examples = data.evaluation(source, batch_size=batch_size, mesh=data_mesh(jax.devices()[:1]))
+    examples = data.evaluation(OTHER.get(name, DIGITS), batch_size=batch_size, mesh=data_mesh(jax.devices()[:1]))
     return suites.Context(KEY, predictor() if predictor is augmented else predictor, examples, **more)
 
 
@@ -188,7 +194,6 @@ def test_what_is_no_predictor_is_named(name):
     if name in ("learned_ranges", "diversity"):
         pytest.skip("has no rows of predictors without members or learned ranges")
     wrong = lambda images: jnp.zeros((len(images), 7))  # noqa: E731
-    source = TARGETS.load("test") if name == "regression" else DIGITS
-    examples = data.evaluation(source, batch_size=16, mesh=data_mesh(jax.devices()[:1]))
+    examples = data.evaluation(OTHER.get(name, DIGITS), batch_size=16, mesh=data_mesh(jax.devices()[:1]))
     with pytest.raises(ValueError, match="Expected"):
         list(SUITES[name][0].rows(suites.Context(KEY, wrong, examples)))

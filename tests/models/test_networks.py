@@ -20,6 +20,8 @@ TINY = {
     "mlp_mixer": models.MlpMixer(width=16, depth=2, token_width=8, channel_width=32),
     "ode_net": models.ODENet(width=8, downsamplings=1, num_steps=2),
     "mlp": models.Mlp(widths=(8, 6)),
+    "unet": models.UNet(10, widths=(6, 8), dropout=0.1),
+    "pixel_logistic": models.PixelLogistic(10, window=3),
     "frn": models.WideResNet(depth=10, width=1, norm="frn"),
 }
 IMAGENET = {"num_classes": 1000}
@@ -90,7 +92,8 @@ def test_bfloat16_trains_with_float32_parameters_and_logits(name):
         return jax.grad(loss, has_aux=True)(params)
 
     grads, (output, new_state) = gradient(params)
-    assert output.prediction.shape == (4, 10)
+    pixelwise = isinstance(TINY[name], models.UNet | models.PixelLogistic)
+    assert output.prediction.shape == ((4, 8, 8, 10) if pixelwise else (4, 10))
     assert output.features.shape[0] == 4
     assert {leaf.dtype for leaf in jax.tree.leaves((params, grads, output, new_state))} == {jnp.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(grads)))

@@ -34,3 +34,13 @@ def test_linear_probe(repository, on_two_devices, tmp_path):
     rows = rows_of(repository, on_two_devices, tmp_path, "linear_probe", "probe")
     assert next(row.value for row in rows if row.metric == "error") < 0.7, "chance is 0.9"
     assert sorted(path.name for path in tmp_path.glob("stage*")) == ["stage0_pretrain", "stage1_probe"]
+
+
+def test_segmentation(repository, on_two_devices, tmp_path):
+    """The network that sees shapes does better than the one that sees a pixel, and clean images are the easiest."""
+    found = {}
+    for run in ("pixel", "unet"):
+        rows = rows_of(repository, on_two_devices, tmp_path / run, "segmentation", run)
+        found[run] = {row.case: row.value for row in rows if row.metric == "mean_iou" and row.severity is None}
+    assert found["unet"]["clean"] > found["pixel"]["clean"] > 1 / 3
+    assert found["unet"]["all"] < found["unet"]["clean"]
