@@ -1,6 +1,7 @@
 """Deep ensembles: networks of several seeds, combined as a mixture (Lakshminarayanan et al., 2017).
 
-Classification compares one network with five, clean, under common corruptions, and asked about images of other kinds.
+Classification compares one network with five, clean, under common corruptions, and asked about images of other kinds:
+scores of the logits and the Mahalanobis distance of the features tell those apart.
 Regression compares them on the RMSE and the NLL of nine UCI sets with their published splits: every network predicts a
 mean and a variance, and the ensemble is a mixture of normal distributions. All share everything but their seeds, of
 initialisation, order and augmentation. A third run trains its members on adversarial inputs beside the clean ones, one
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from robust_jax import attacks, augmentations, data, models, objectives, suites, train
+from robust_jax import attacks, augmentations, data, detectors, models, objectives, suites, train
 from robust_jax.types import Paper, Scale
 
 PAPER = Paper(
@@ -28,6 +29,13 @@ PAPER = Paper(
 )
 
 SHARED = "../shared"
+DETECTORS = (
+    detectors.MaxProbability(),
+    detectors.Entropy(),
+    detectors.Energy(),
+    detectors.MutualInformation(),
+    detectors.Mahalanobis(),
+)
 SMALL_SETS = ("bostonHousing", "concrete", "energy", "wine-quality-red", "yacht")
 PROTEIN = "protein-tertiary-structure"
 LARGE_SETS = ("kin8nm", "naval-propulsion-plant", "power-plant", PROTEIN)
@@ -117,7 +125,7 @@ def small() -> dict[str, train.Experiment]:
             "clean": suites.Clean(),
             "common_corruptions": suites.CommonCorruptions(severities=(3,)),
             "out_of_distribution": suites.OutOfDistribution(
-                {"fashion": data.Tfds("fashion_mnist900", data_dir=f"{SHARED}/data/tfds")}
+                {"fashion": data.Tfds("fashion_mnist900", data_dir=f"{SHARED}/data/tfds")}, detectors=DETECTORS
             ),
         },
     )
@@ -147,7 +155,7 @@ def paper() -> dict[str, train.Experiment]:
         suites={
             "clean": suites.Clean(),
             "common_corruptions": suites.CommonCorruptions(),
-            "out_of_distribution": suites.OutOfDistribution({"svhn": data.Tfds("svhn_cropped")}),
+            "out_of_distribution": suites.OutOfDistribution({"svhn": data.Tfds("svhn_cropped")}, detectors=DETECTORS),
         },
     )
     for name in SMALL_SETS + LARGE_SETS:

@@ -7,7 +7,7 @@ from typing import Literal
 import flax.linen as nn
 
 from robust_jax.core.checks import check_choice, check_positive
-from robust_jax.models.layers import Dtype, at_least_float32, check_common, normalise
+from robust_jax.models.layers import Dtype, at_least_float32, check_common, norm, normalise
 from robust_jax.types import Images, Output
 
 ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu, "tanh": nn.tanh}
@@ -26,6 +26,8 @@ class Mlp(nn.Module):
     """Units of each hidden layer; none is a linear classifier."""
     activation: Literal["relu", "silu", "tanh"] = "relu"
     """Non-linearity after each hidden layer."""
+    norm: Literal["none", "batch"] = "none"
+    """Batch normalisation between each hidden layer and its non-linearity."""
     mean: tuple[float, ...] = (0.5,)
     """Subtracted from images in [0, 1]: one number, or one per channel."""
     std: tuple[float, ...] = (0.25,)
@@ -36,17 +38,19 @@ class Mlp(nn.Module):
     def __post_init__(self):
         check_common(self.num_classes, self.mean, self.std, self.dtype)
         check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("norm", self.norm, ("none", "batch"))
         for width in self.widths:
             check_positive("widths", width)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Output:
-        del train
         x = normalise(images, self.mean, self.std, self.dtype)
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.widths, 1):
             x = nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name=f"dense{i}")(x)
+            if self.norm == "batch":
+                x = norm("batch", train=train, dtype=self.dtype, name=f"norm{i}")(x)
             x = ACTIVATIONS[self.activation](x)
         features = at_least_float32(x)
         return Output(nn.Dense(self.num_classes, name="head")(features), features)

@@ -12,7 +12,7 @@ from robust_jax.attacks.inputs import make_problem
 from robust_jax.attacks.survivors import rows_of
 from robust_jax.predictors import as_predictor
 
-pytestmark = pytest.mark.filterwarnings("ignore:AutoAttack")
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:AutoAttack")]
 SMALL = {
     "Linf": attacks.AutoAttack(eps=0.012, steps=10, queries=50),
     "L2": attacks.AutoAttack(norm="L2", eps=0.12, steps=10, queries=50),

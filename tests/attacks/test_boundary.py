@@ -9,7 +9,7 @@ from attacks.test_hop_skip_jump import distances, linear, linear_problem
 from robust_jax import attacks
 from robust_jax.attacks.black_box.boundary import StepSize, _propose
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 
 
 def test_reaches_the_closed_form():

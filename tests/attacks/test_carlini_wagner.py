@@ -16,6 +16,8 @@ from attacks.test_deepfool import (
 from robust_jax import attacks
 from robust_jax.attacks.minimum_norm.penalty_search import PROGRESS
 
+pytestmark = pytest.mark.long
+
 SMALL = {"searches": 6, "steps": 60, "learning_rate": 0.05, "first_constant": 1e-2}
 
 

@@ -8,6 +8,8 @@ from attacks.test_deepfool import WEIGHTS, images_of, keys_of, linear, linear_pr
 
 from robust_jax import attacks
 
+pytestmark = pytest.mark.long
+
 
 def algorithm_1(image, label, steps, gamma, radius, levels):
     """In double precision; the nearest adversarial image of all iterates."""

@@ -14,6 +14,8 @@ from robust_jax.attacks.black_box.decision_search import decide, random_start, s
 from robust_jax.attacks.minimum_norm.base import Nearest
 from robust_jax.attacks.threats import THREATS
 
+pytestmark = pytest.mark.long
+
 
 @jax.tree_util.Partial
 def bright(images):

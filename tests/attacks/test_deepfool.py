@@ -8,6 +8,8 @@ import pytest
 from robust_jax import attacks
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.long
+
 RNG = np.random.default_rng(3)
 FIRST = RNG.normal(size=(48, 16)) / 2
 SECOND = RNG.normal(size=(16, 6))

@@ -13,6 +13,8 @@ from robust_jax import attacks
 from robust_jax.attacks.minimum_norm.hyperplanes import to_hyperplane
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.long
+
 SHAPE = (3, 4, 2)
 
 

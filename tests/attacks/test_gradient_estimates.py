@@ -14,6 +14,8 @@ from robust_jax.attacks.black_box import gradient_estimates
 from robust_jax.attacks.black_box.gradient_estimates import estimate_gradient
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.long
+
 SHAPE = (4, 5, 3)
 WEIGHTS = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
 

@@ -8,6 +8,8 @@ import pytest
 from robust_jax import attacks
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.long
+
 SHAPE = (4, 5, 3)
 WEIGHTS = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
 

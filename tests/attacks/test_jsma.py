@@ -10,6 +10,8 @@ from attacks.test_deepfool import images_of, keys_of, linear, linear_problem, lo
 from robust_jax import attacks
 from robust_jax.attacks.minimum_norm.jsma import best_pair
 
+pytestmark = pytest.mark.long
+
 
 def best_value(gain, loss, free):
     """Of all pairs."""

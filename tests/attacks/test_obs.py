@@ -9,6 +9,8 @@ from scipy import ndimage, optimize
 from robust_jax import attacks, config
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.long
+
 SHAPE = (6, 5, 2)
 SIZE = 60
 

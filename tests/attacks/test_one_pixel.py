@@ -10,6 +10,8 @@ from robust_jax import attacks
 from robust_jax.attacks.black_box.one_pixel import _others, paint
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.long
+
 SHAPE = (4, 5, 3)
 WEIGHTS = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
 CORNERS = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), axis=-1).reshape(8, 3)

@@ -13,6 +13,8 @@ from robust_jax import attacks, predictors
 from robust_jax.attacks.randomised import value_and_mean_gradient
 from robust_jax.predictors import draw, ensemble, through
 
+pytestmark = pytest.mark.long
+
 
 def noisy(key, image, scale=1.0):
     return image + scale * jax.random.normal(key, image.shape)

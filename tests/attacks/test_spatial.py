@@ -13,7 +13,7 @@ from scipy import ndimage
 from robust_jax import attacks, config, corruptions, predictors
 from robust_jax.core.keys import example_keys
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = RNG.normal(size=(12 * 9 * 3, 20)) / 8, RNG.normal(size=(20, 4))

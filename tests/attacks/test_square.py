@@ -9,6 +9,8 @@ from contracts.test_attacks import convolutional, problem
 from robust_jax import attacks
 from robust_jax.attacks.black_box.square import twin_peaks
 
+pytestmark = pytest.mark.long
+
 
 def test_sides_of_windows():
     """Those of 32x32 images, as published."""

@@ -8,6 +8,8 @@ import pytest
 
 from robust_jax import attacks, config
 
+pytestmark = pytest.mark.long
+
 SHAPE = (6, 5, 2)
 WEIGHTS = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)
 

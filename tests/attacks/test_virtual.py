@@ -8,6 +8,8 @@ import pytest
 from robust_jax.attacks import virtual_direction
 from robust_jax.core.keys import example_keys
 
+pytestmark = pytest.mark.long
+
 SHAPE = (3, 4, 1)
 RNG = np.random.default_rng(0)
 FIRST, SECOND = (jnp.asarray(RNG.normal(size=size), jnp.float32) for size in ((12, 8), (8, 4)))
