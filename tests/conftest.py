@@ -28,12 +28,15 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 
+from robust_jax.core import loops
 from robust_jax.core.compilation import use_compilation_cache
 from robust_jax.train import Experiment
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
+# Unrolled loops compile each step again; tests/core/test_platform.py unrolls as many as users do.
+loops.MAX_UNROLLED = 2
 # Tracing makes so many objects that looking through them for cycles takes a tenth of the time; see forget_programs.
 gc.disable()
 

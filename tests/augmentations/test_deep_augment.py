@@ -8,6 +8,8 @@ import pytest
 from robust_jax.augmentations import DeepAugment, deep_augment
 from robust_jax.images import colour
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 # Smooth, as photographs are.
 IMAGE = jnp.asarray(

@@ -8,6 +8,8 @@ import pytest
 from robust_jax.augmentations import Noise2Net, noise2net
 from robust_jax.core.random_words import random_normal
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 IMAGE = jax.random.uniform(jax.random.key(1), (10, 12, 3), minval=0.3, maxval=0.7)
 

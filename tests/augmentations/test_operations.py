@@ -12,6 +12,8 @@ from robust_jax.augmentations import OPERATIONS, operate, operation_number
 from robust_jax.augmentations.operations import WITHOUT_VALUE, from_levels, operate_levels, to_levels
 from robust_jax.images.quantise import quantise
 
+pytestmark = pytest.mark.long
+
 RESAMPLING = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
 VALUES = {
     "shear_x": (0.27, -0.1, 0.9),

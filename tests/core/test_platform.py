@@ -9,9 +9,16 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from robust_jax import attacks, models
-from robust_jax.core.loops import MAX_UNROLLED, iterate, scan_steps
+from robust_jax.core import loops
+from robust_jax.core.loops import iterate, scan_steps
 from robust_jax.core.mesh import DATA_AXIS, data_mesh
 from robust_jax.core.platform import compiled_for, on_cpu, platform_of
+
+
+@pytest.fixture(autouse=True)
+def unrolled(monkeypatch):
+    """As users have it; other tests unroll less."""
+    monkeypatch.setattr(loops, "MAX_UNROLLED", 20)
 
 
 def abstract_mesh(platform, size=4):
@@ -80,8 +87,8 @@ def test_loops_follow_the_platform_not_the_host(context):
 
 def test_long_loops_are_loops():
     arguments = jnp.ones(3), jnp.float32(0.9)
-    assert num_loops(jax.jit(partial(run, MAX_UNROLLED)).lower(*arguments)) == 0
-    assert num_loops(jax.jit(partial(run, MAX_UNROLLED + 1)).lower(*arguments)) == 1
+    assert num_loops(jax.jit(partial(run, loops.MAX_UNROLLED)).lower(*arguments)) == 0
+    assert num_loops(jax.jit(partial(run, loops.MAX_UNROLLED + 1)).lower(*arguments)) == 1
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
