@@ -4,7 +4,9 @@ A network is trained on 100 labelled digits. Beside it stand the same with a sec
 predictions should be certain (entropy), should not change under the worst small perturbation (VAT), or both.
 
 At `small` scale the labelled digits are ten of every class and the unlabelled ones 10,000 of MNIST, three draws of the
-labels; the network has half the units of the paper's and no batch norm.
+labels; the network has half the units of the paper's and no batch norm, and the radius is 1.0. It was chosen on hidden
+labels of the unlabelled images: from 1.5 on, or with a learning rate of 2e-3 over thousands of steps, predictions away
+from the 100 images became uniform.
 """
 
 from __future__ import annotations
@@ -59,17 +61,17 @@ def small() -> dict[str, train.Experiment]:
     found = {}
     for draw in range(3):
         per_draw = runs(
-            2.0,
+            1.0,
             train.Stream(digits, batch_size=200),
             data=data.FewLabels(digits, per_class=10, draw=draw),
-            model=models.Mlp(widths=(600, 600)),
-            optimiser=train.AdamW(learning_rate=2e-3, weight_decay=0.0),
+            model=models.Mlp(widths=(600, 600), mean=(0.0,), std=(1.0,)),
+            optimiser=train.AdamW(learning_rate=5e-4, weight_decay=0.0),
             schedule=train.Cosine(),
-            epochs=1000,
+            epochs=1200,
             batch_size=100,
             suites={"clean": suites.Clean()},
             seed=draw,
-            execution=train.Execution(checkpoint_every=500, log_every=100),
+            execution=train.Execution(checkpoint_every=600, log_every=100),
         )
         found |= {f"{name}_seed{draw}": experiment for name, experiment in per_draw.items()}
     return found
@@ -79,10 +81,10 @@ def paper() -> dict[str, train.Experiment]:
     """MNIST as in the authors' first code: 50,000 steps of 100 labelled and 250 unlabelled images."""
     digits = data.Tfds("mnist")
     return runs(
-        2.0,
+        0.3,
         train.Stream(digits, batch_size=250),
         data=data.FewLabels(digits, per_class=10),
-        model=models.Mlp(widths=(1200, 1200)),
+        model=models.Mlp(widths=(1200, 1200), norm="batch", mean=(0.0,), std=(1.0,)),
         optimiser=train.AdamW(learning_rate=2e-3, weight_decay=0.0),
         schedule=train.Cosine(),
         epochs=50_000,
