@@ -169,6 +169,7 @@ def test_radii_are_one_program(attack):
     np.testing.assert_allclose(both[1], single[1], atol=2e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attack", [ATTACKS[name] for name in ONE_OF_A_KIND], ids=ONE_OF_A_KIND)
 def test_members_of_an_ensemble_by_vmap(attack):
     keys, images, labels = problem()
@@ -209,6 +210,7 @@ def half_precision(images):
     return jax.lax.reduce_precision(logits, 8, 7).astype(jnp.bfloat16)
 
 
+@pytest.mark.long
 def test_half_precision_and_nan_gradients(attack):
     keys, images, _ = problem()
     images = images.at[0, :2, :2].set(0.0)

@@ -13,6 +13,8 @@ from robust_jax.images.filters import gaussian_blur
 from robust_jax.images.quantise import quantise
 from robust_jax.images.resample import map_coordinates, sample_grid
 
+pytestmark = pytest.mark.long
+
 CLASSES = {
     "blue_noise_sample": c_bar.BlueNoiseSample,
     "brownish_noise": c_bar.BrownishNoise,

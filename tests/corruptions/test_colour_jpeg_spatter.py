@@ -17,6 +17,8 @@ from robust_jax.corruptions.imagenet_c.jpeg import QUALITY, JpegCompression
 from robust_jax.corruptions.imagenet_c.spatter import SPATTER, Spatter, mud_map, scaled_table, water_map
 from robust_jax.data.tfds import Tfds
 
+pytestmark = pytest.mark.long
+
 DETERMINISTIC = {
     "brightness": Brightness,
     "contrast": Contrast,

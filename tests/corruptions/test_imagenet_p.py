@@ -16,6 +16,8 @@ from robust_jax.core.keys import example_keys
 from robust_jax.corruptions import imagenet_p
 from robust_jax.corruptions.base import VARIABLES
 
+pytestmark = pytest.mark.long
+
 Y, X, C = np.mgrid[:32, :32, :3]
 IMAGE = np.clip(120 + 70 * np.sin(Y / 4 + C) + 60 * np.cos(X / 5 - C * Y / 9), 0, 255).astype(np.uint8)
 KEY = jax.random.key(5)
