@@ -94,7 +94,7 @@ def _value(
 
 
 def _apply(
-    policy: RandAugment | TrivialAugment | AutoAugment,
+    policy: _Policy,
     numbers: Int[Array, "n"],
     values: Float[Array, "n"],
     image: Image,
@@ -120,6 +120,9 @@ Operations = tuple[Int[Array, "n"], Float[Array, "n"]]
 class _Policy(Geometric):
     """Operations on an image of eight bits; a label map is moved by the geometric ones, at the nearest pixel."""
 
+    interpolation: Literal["nearest", "bilinear"]
+    fill: float
+
     def apply(self, drawn: Operations, image: Image) -> Image:
         """Apply all operations to an image."""
         return _apply(self, *drawn, image)
@@ -128,7 +131,7 @@ class _Policy(Geometric):
         """Apply the geometric operations alone."""
 
         def move(numbers: Int[Array, "n"], values: Float[Array, "n"], image: Image) -> Image:
-            step = lambda image, one: (move_only(*one, image, order=order, fill=beyond), None)  # noqa: E731
+            step = lambda image, one: (move_only(one[0], one[1], image, order=order, fill=beyond), None)  # noqa: E731
             return jax.lax.scan(step, image, (numbers, values))[0]
 
         return one_by_one(move)(*drawn, image)

@@ -50,7 +50,7 @@ def systems(folder: str, *, record: str | None = None) -> int:
     sections = []
     for file in files:
         results = _results(file)
-        declared = {scale: _declared(file, scale) for scale in results}
+        declared: dict[Scale, tuple[Declaration, ...]] = {scale: _declared(file, scale) for scale in results}
         last = "; ".join(f"{scale}: {headline(runs, declared[scale])}" for scale, runs in results.items())
         table.add_row(file.slug, _paper(file), file.paper.claim, last or "not yet run")
         sections.append(_section(file, results, declared))

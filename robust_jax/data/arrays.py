@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from robust_jax.data.source import Source, check_split, check_validation, hold_out, read_arrays
 from robust_jax.types import IGNORED
+
+PIXELWISE: dict[int, Literal["classes", "images"]] = {3: "classes", 4: "images"}
+"""Labels of every pixel, by the number of axes of the array of labels."""
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -92,7 +96,7 @@ class Arrays:
             ids=np.arange(len(labels)),
             target_scale=(1.0,) * num_targets,
             image_dtype=images.dtype.name,
-            pixelwise={3: "classes", 4: "images"}.get(labels.ndim),
+            pixelwise=PIXELWISE.get(labels.ndim),
         )
         return source if split == "test" else hold_out(source, split, self.validation)
 

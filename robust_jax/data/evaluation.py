@@ -56,12 +56,16 @@ class Evaluation:
     def target_scale(self) -> tuple[float, ...]:
         return self.source.target_scale
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the examples, equal for equal examples in equal order, whatever the batches.
 
         A set of more than 128 MiB, decoded, is hashed by its ids and 256 examples spread over it.
         """
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
         source = self.source
         described = (source.name, source.split, source.class_names, source.image_shape, source.target_scale)
         found = hashlib.sha256(repr(described).encode())

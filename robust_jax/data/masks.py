@@ -182,7 +182,8 @@ class _MaskReader:
                 decoded[number] = self._decode(*self.files[number])
             row, column = divmod(patch, self.folder.image_size // self.side)
             part = np.s_[row * self.side : (row + 1) * self.side, column * self.side : (column + 1) * self.side]
-            found.append(tuple(array[part] for array in decoded[number]))
+            image, label_map = decoded[number]
+            found.append((image[part], np.asarray(label_map)[part]))
         return found
 
     def _decode(self, image_file: Path, mask_file: Path) -> Example:
