@@ -7,10 +7,9 @@ from typing import ClassVar, Protocol
 
 from jaxtyping import Array, Float
 
-from robust_jax.predictors import Predictor
-from robust_jax.types import Batch, Images
+from robust_jax.types import Batch, Images, LogitsFn
 
-Score = Callable[[Predictor, Images], Float[Array, "b"]]
+Score = Callable[[LogitsFn, Images], Float[Array, "b"]]
 """A pytree that passes through ``jit``: predictor and images to a score per image, higher for unknown inputs."""
 
 
@@ -22,11 +21,11 @@ class Detector(Protocol):
     fitted: ClassVar[bool] = False
     """Whether :meth:`fit` reads training examples."""
 
-    def applies(self, predictor: Predictor) -> bool:
+    def applies(self, predictor: LogitsFn) -> bool:
         """Return whether the score is defined for a predictor."""
         del predictor
         return True
 
-    def fit(self, predictor: Predictor, batches: Iterable[Batch]) -> Score:
+    def fit(self, predictor: LogitsFn, batches: Iterable[Batch]) -> Score:
         """Return the score, fitted to training examples where ``fitted`` says so."""
         ...

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 
 from robust_jax import metrics
 from robust_jax.detectors.base import Detector, Score
-from robust_jax.predictors import HasMembers, Predictor
-from robust_jax.types import Batch, Images
+from robust_jax.predictors import HasMembers
+from robust_jax.types import Batch, Images, LogitsFn
 
 
 @jax.tree_util.register_static
@@ -25,12 +25,12 @@ from robust_jax.types import Batch, Images
 class _LogitScore(Detector):
     """A detector that is its own score."""
 
-    def fit(self, predictor: Predictor, batches: Iterable[Batch]) -> Score:
+    def fit(self, predictor: LogitsFn, batches: Iterable[Batch]) -> Score:
         """Return the score itself; no example is read."""
         del predictor, batches
         return self
 
-    def __call__(self, predictor: Predictor, images: Images) -> Float[Array, "b"]:
+    def __call__(self, predictor: LogitsFn, images: Images) -> Float[Array, "b"]:
         """Return the score of each image."""
         raise NotImplementedError
 
@@ -46,7 +46,7 @@ class MaxProbability(_LogitScore):
 
     name: ClassVar[str] = "max_probability"
 
-    def __call__(self, predictor: Predictor, images: Images) -> Float[Array, "b"]:
+    def __call__(self, predictor: LogitsFn, images: Images) -> Float[Array, "b"]:
         return -metrics.confidence(predictor(images))
 
 
@@ -57,7 +57,7 @@ class Entropy(_LogitScore):
 
     name: ClassVar[str] = "entropy"
 
-    def __call__(self, predictor: Predictor, images: Images) -> Float[Array, "b"]:
+    def __call__(self, predictor: LogitsFn, images: Images) -> Float[Array, "b"]:
         return metrics.entropy(predictor(images))
 
 
@@ -72,7 +72,7 @@ class Energy(_LogitScore):
 
     name: ClassVar[str] = "energy"
 
-    def __call__(self, predictor: Predictor, images: Images) -> Float[Array, "b"]:
+    def __call__(self, predictor: LogitsFn, images: Images) -> Float[Array, "b"]:
         return -jnp.mean(jax.nn.logsumexp(_member_logits(predictor, images), axis=-1), axis=0)
 
 
@@ -87,7 +87,7 @@ class MaxLogit(_LogitScore):
 
     name: ClassVar[str] = "max_logit"
 
-    def __call__(self, predictor: Predictor, images: Images) -> Float[Array, "b"]:
+    def __call__(self, predictor: LogitsFn, images: Images) -> Float[Array, "b"]:
         return -jnp.mean(jnp.max(_member_logits(predictor, images), axis=-1), axis=0)
 
 
@@ -101,15 +101,15 @@ class MutualInformation(_LogitScore):
 
     name: ClassVar[str] = "mutual_information"
 
-    def applies(self, predictor: Predictor) -> bool:
+    def applies(self, predictor: LogitsFn) -> bool:
         """Return whether the predictor has members."""
         return isinstance(predictor, HasMembers)
 
-    def __call__(self, predictor: Predictor, images: Images) -> Float[Array, "b"]:
+    def __call__(self, predictor: LogitsFn, images: Images) -> Float[Array, "b"]:
         if not isinstance(predictor, HasMembers):
             raise ValueError(f"Expected a predictor with members, got {type(predictor).__name__}.")
         return metrics.mutual_information(predictor.members(images))
 
 
-def _member_logits(predictor: Predictor, images: Images) -> Float[Array, "m b k"]:
+def _member_logits(predictor: LogitsFn, images: Images) -> Float[Array, "m b k"]:
     return predictor.members(images) if isinstance(predictor, HasMembers) else predictor(images)[None]

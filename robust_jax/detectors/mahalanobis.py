@@ -15,8 +15,8 @@ from scipy import linalg
 from robust_jax.core.checks import check_non_negative
 from robust_jax.core.mesh import to_host
 from robust_jax.detectors.base import Detector
-from robust_jax.predictors import Ensemble, HasFeatures, Predictor
-from robust_jax.types import Batch, Images
+from robust_jax.predictors import Ensemble, HasFeatures
+from robust_jax.types import Batch, Images, LogitsFn
 
 
 @jax.tree_util.register_dataclass
@@ -29,7 +29,7 @@ class MahalanobisScore:
     whitening: Float[Array, "m f r"]
     """W of each member, with :math:`W W^T = \\Sigma^{-1}` on the span of the features."""
 
-    def __call__(self, predictor: Predictor, images: Images) -> Float[Array, "b"]:
+    def __call__(self, predictor: LogitsFn, images: Images) -> Float[Array, "b"]:
         features = _member_features(predictor, images)
         white = jnp.einsum("mbf,mfr->mbr", features, self.whitening)
         centres = jnp.einsum("mkf,mfr->mkr", self.means, self.whitening)
@@ -64,7 +64,7 @@ class Mahalanobis(Detector):
     def __post_init__(self):
         check_non_negative("cutoff", self.cutoff)
 
-    def fit(self, predictor: Predictor, batches: Iterable[Batch]) -> MahalanobisScore:
+    def fit(self, predictor: LogitsFn, batches: Iterable[Batch]) -> MahalanobisScore:
         """Fit class means and the shared covariance, in float64 on the host.
 
         Args:
@@ -99,7 +99,7 @@ def _fit(
     return means, vectors[:, kept] / np.sqrt(values[kept])
 
 
-def _member_features(predictor: Predictor, images: Images) -> Float[Array, "m b f"]:
+def _member_features(predictor: LogitsFn, images: Images) -> Float[Array, "m b f"]:
     if isinstance(predictor, HasFeatures):
         return predictor.output(images).features[None]
     if isinstance(predictor, Ensemble) and isinstance(predictor.stacked, HasFeatures):

@@ -59,6 +59,7 @@ from robust_jax.metrics.flips import (
 )
 from robust_jax.metrics.intervals import (
     Interval,
+    Statistic,
     bootstrap_interval,
     bootstrap_intervals,
     bootstrap_means,
@@ -90,6 +91,7 @@ __all__ = [
     "ReliabilityBins",
     "RiskCoverage",
     "Separation",
+    "Statistic",
     "adaptive_calibration_error",
     "alexnet_mce",
     "augrc",

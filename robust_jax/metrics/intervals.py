@@ -6,9 +6,9 @@ Host statistics, in float64.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,6 +19,7 @@ BOOTSTRAP_SEED = 0
 # Bounds the memory of one step: draws for the weights, and weights turned into float64.
 CHUNK_DRAWS = 1 << 22
 
+Name = TypeVar("Name", bound=Hashable)
 Statistic = Callable[[Float[np.ndarray, "... m"]], Float[np.ndarray, "..."]]
 
 
@@ -110,12 +111,12 @@ def bootstrap_interval(
 
 def bootstrap_intervals(
     values: Float[np.ndarray, "n m"],
-    statistics: Mapping[str, tuple[Statistic, str]],
+    statistics: Mapping[Name, tuple[Statistic, str]],
     *,
     level: float = 0.95,
     num_resamples: int = 1000,
     seed: int = BOOTSTRAP_SEED,
-) -> dict[str, Interval]:
+) -> dict[Name, Interval]:
     """As :func:`bootstrap_interval`, for several statistics, each with its method, of the same resamples."""
     check_fraction("level", level)
     values = np.asarray(values, np.float64)

@@ -15,13 +15,14 @@ from robust_jax.attacks import PGD, Attack, AttackResult
 from robust_jax.attacks.survivors import can_select, rows_of, take
 from robust_jax.core.checks import check_non_negative
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.data import Evaluation
 from robust_jax.declarations import Column, Curves, Figure, Panel
 from robust_jax.suites.base import Context, Suite
 from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import Table
-from robust_jax.types import Batch, Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.types import Batch, LogitsFn, PRNGKey, Row
 
 NAME = "adversarial"
 WORST = "worst"

@@ -12,6 +12,7 @@ import numpy as np
 
 from robust_jax import metrics
 from robust_jax.attacks import Attack
+from robust_jax.data import Evaluation
 from robust_jax.declarations import CaseTable, Column, Figure
 from robust_jax.suites.adversarial import (
     Adversarial,
@@ -24,7 +25,7 @@ from robust_jax.suites.base import Context, Suite, no_progress
 from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.store import CaseStore, Table
-from robust_jax.types import Batch, Evaluation, Row
+from robust_jax.types import Batch, Row
 
 NAME = "attack_survey"
 COSTS = ("queries", "gradients")
@@ -103,7 +104,7 @@ class AttackSurvey(Suite):
     def _timed(self, context: Context, attack: Attack, wrong: np.ndarray) -> tuple[float, Table]:
         """Seconds of an example, and what was found. A run over the first batch before compiles."""
 
-        def run(data: Evaluation, broken: np.ndarray) -> Table:
+        def run(data: Evaluation | _FirstBatch, broken: np.ndarray) -> Table:
             alone = dataclasses.replace(context, data=data, store=CaseStore(), advance=no_progress)
             return attacked(alone, attack, attack.eps, (attack.eps,), broken)
 

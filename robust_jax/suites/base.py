@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
+from robust_jax.data import Evaluation
 from robust_jax.declarations import Column, Declaration, Figure
-from robust_jax.predictors import Predictor
 from robust_jax.suites.case import RowLabels, admitted
 from robust_jax.suites.identity import digest
 from robust_jax.suites.store import CaseStore
-from robust_jax.types import Evaluation, LogitsFn, PRNGKey, Row
+from robust_jax.types import LogitsFn, PRNGKey, Row
 
 
 def no_progress(fraction: float = 1.0) -> None:
@@ -44,7 +44,7 @@ class Context:
     load: Callable[[str], Evaluation] | None = None
     """Loads another split of the same data set, such as ``"train"``; None where there is none."""
 
-    def classifier(self, image_shape: tuple[int, int, int] | None = None) -> Predictor:
+    def classifier(self, image_shape: tuple[int, int, int] | None = None) -> LogitsFn:
         """Return the predictor, its logits checked against the classes of the data; see :func:`~case.admitted`."""
         return admitted(self.predictor, self.data, image_shape=image_shape)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_jax import metrics
+from robust_jax.data import Evaluation
 from robust_jax.declarations import Column, Curves, Figure, Panel
 from robust_jax.images.geometry import rotate_translate
 from robust_jax.suites.base import Context
@@ -22,7 +23,7 @@ from robust_jax.suites.corruption_suite import CorruptionSuite, MeanCalibration
 from robust_jax.suites.selective import selective_rows
 from robust_jax.suites.store import Table
 from robust_jax.suites.translation import translated
-from robust_jax.types import Batch, Evaluation, Images, PRNGKey, Row
+from robust_jax.types import Batch, Images, PRNGKey, Row
 
 SHIFTS = {"corruptions": "corrupted", "rotation": "rotated", "translation": "translated"}
 """Kinds of shift, as cases of means are called, and what images are under each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +13,23 @@ from jaxtyping import Array, Float
 
 from robust_jax import metrics
 from robust_jax.core.mesh import to_host
+from robust_jax.data import Evaluation
 from robust_jax.metrics import Interval
 from robust_jax.predictors import Draws, Predictor, as_predictor
 from robust_jax.suites.store import Table
 from robust_jax.tasks import Classification
-from robust_jax.types import Batch, Evaluation, Images, Labels, LogitsFn, Row
+from robust_jax.types import Batch, Images, Labels, LogitsFn, Row
 
 # Enough to keep the devices busy, and no more: each holds its images in memory until its program has run.
 BATCHES_IN_FLIGHT = 4
 IMAGES_CHECKED = 2
 """Images whose logits are checked for their shape, which is not computed."""
+
+
+class Batches(Protocol):
+    """Examples in masked batches, as of :class:`~robust_jax.data.Evaluation`."""
+
+    def batches(self) -> Iterator[Batch]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,7 @@ class RowLabels:
     """Seed of the run."""
 
 
-def admitted(predictor: LogitsFn, data: Evaluation, *, image_shape: tuple[int, int, int] | None = None) -> Predictor:
+def admitted(predictor: LogitsFn, data: Evaluation, *, image_shape: tuple[int, int, int] | None = None) -> LogitsFn:
     """Convert any callable to a predictor, and check its output before anything is computed.
 
     Args:
@@ -82,12 +90,12 @@ def measure(predictor: LogitsFn, images: Images, labels: Labels) -> dict[str, Fl
 
 
 @jax.jit
-def measure_batch(predictor: jax.tree_util.Partial, batch: Batch) -> dict[str, Array]:
+def measure_batch(predictor: LogitsFn, batch: Batch) -> dict[str, Array]:
     """As :func:`measure`, compiled: one program for all suites that have the network see batches of one shape."""
     return measure(predictor, batch.image, batch.label)
 
 
-def run_case(program: Callable[[Batch], dict[str, Array]], data: Evaluation) -> Table:
+def run_case(program: Callable[[Batch], dict[str, Array]], data: Batches) -> Table:
     """Runs a compiled program over all batches and returns its arrays on the host, padding removed."""
     parts = []
     for batch in data.batches():
@@ -112,7 +120,9 @@ def metric_rows(table: Table, *, num_bins: int = 15, **fields) -> Iterator[Row]:
     names = ("error", "nll", "brier")
     means = np.stack([table[name].mean(axis=1) for name in names], axis=1)
     gaps = metrics.binned_gaps(table["confidence"], 1 - table["error"], num_bins=num_bins).mean(axis=1)
-    statistics = {name: (lambda m, i=i: m[..., i], "percentile") for i, name in enumerate(names)}
+    statistics: dict[str, tuple[metrics.Statistic, str]] = {
+        name: (lambda m, i=i: m[..., i], "percentile") for i, name in enumerate(names)
+    }
     # Percentiles of the ECE lie above it on few examples, and often do not cover the truth; see bootstrap_interval.
     statistics["ece"] = (lambda m: np.abs(m[..., len(names) :]).sum(axis=-1), "basic")
     intervals = metrics.bootstrap_intervals(np.concatenate([means, gaps], axis=1), statistics)

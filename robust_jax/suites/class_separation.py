@@ -24,7 +24,7 @@ from robust_jax.suites.case import make_row, measure_batch, metric_rows, run_cas
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.random_lp import add_noise
 from robust_jax.suites.store import Table
-from robust_jax.types import Batch, Images, Row
+from robust_jax.types import Batch, Images, LogitsFn, Row
 
 NAME = "class_separation"
 # Of the images as float32, which the search for the nearest two holds in memory.
@@ -137,9 +137,7 @@ class ClassSeparation(Suite):
         return context.store.table(folder, f"{norm_name(p)} eps={eps!r}", compute)
 
 
-def _measure_noisy(
-    predictor: jax.tree_util.Partial, noisy: Callable[[Batch], Images], batch: Batch
-) -> dict[str, Array]:
+def _measure_noisy(predictor: LogitsFn, noisy: Callable[[Batch], Images], batch: Batch) -> dict[str, Array]:
     # Laid out as the clean images are, the network does not compile again.
     images = jax.device_put(noisy(batch), batch.image.sharding)
     return measure_batch(predictor, batch._replace(image=images))

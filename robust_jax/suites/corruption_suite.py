@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from robust_jax import corruptions, metrics
 from robust_jax.core.checks import check_choice
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.data import Evaluation
 from robust_jax.declarations import Figure, LevelGrid, Shift
 from robust_jax.metrics import Interval
 from robust_jax.metrics import common_corruptions as means
@@ -23,7 +24,7 @@ from robust_jax.suites.case import make_row, measure_batch, metric_rows, run_cas
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import Table
-from robust_jax.types import Batch, Evaluation, Images, PRNGKey, Row
+from robust_jax.types import Batch, Images, PRNGKey, Row
 
 SETS = {
     "common": corruptions.COMMON,
@@ -149,13 +150,15 @@ class CorruptionSuite(Suite):
     def summaries(self) -> Mapping[tuple[str, float | None, str], Summary]:
         """The means to report, by case, severity and metric."""
         names = self.corruption_names
-        over = {("all", None, "mean_error"): self.benchmark}
+        over: dict[tuple[str, float | None, str], tuple[str, ...]] = {("all", None, "mean_error"): self.benchmark}
         over |= {(name, None, "mean_error"): (name,) for name in names}
         for variable in corruptions.VARIABLES:
             members = tuple(name for name in names if _variable(name) == variable)
             if members:
                 over[f"variable {variable}", None, "mean_error"] = members
-        found = {case: partial(_mean_error, names, members) for case, members in over.items()}
+        found: dict[tuple[str, float | None, str], Summary] = {
+            case: partial(_mean_error, names, members) for case, members in over.items()
+        }
         for index, severity in enumerate(self.severities):
             found[f"severity {severity:g}", severity, "mean_error"] = partial(
                 _mean_error_at, names, self.benchmark, index
@@ -174,7 +177,7 @@ class CorruptionSuite(Suite):
 
     def _intervals(self, values: Float[np.ndarray, "n m"]) -> dict[tuple[str, float | None, str], Interval]:
         shape = (len(self.corruption_names), len(self.severities))
-        statistics = {
+        statistics: dict[tuple[str, float | None, str], tuple[metrics.Statistic, str]] = {
             name: (lambda m, f=f: f(m[..., 0], m[..., 1:].reshape(*m.shape[:-1], *shape)), "percentile")
             for name, f in self.summaries().items()
         }
@@ -217,14 +220,15 @@ class MeanCalibration:
 
     def __init__(self, names: Sequence[str] = ("nll", "brier")):
         self._names = tuple(names)
-        self._values, self._eces, self._resampled, self._count = 0.0, 0.0, 0.0, 0
+        self._values: Float[np.ndarray, "n m"] = np.zeros(())
+        self._eces, self._resampled, self._count = 0.0, np.zeros(()), 0
 
     def add(self, table: Table) -> None:
         """One case."""
         gaps = metrics.binned_gaps(table["confidence"], 1 - table["error"])
         self._eces += np.abs(gaps.mean(axis=0)).sum()
-        self._resampled += np.abs(metrics.bootstrap_means(gaps)).sum(axis=-1)
-        self._values += np.stack([table[name] for name in self._names], axis=1).astype(np.float64)
+        self._resampled = self._resampled + np.abs(metrics.bootstrap_means(gaps)).sum(axis=-1)
+        self._values = self._values + np.stack([table[name] for name in self._names], axis=1).astype(np.float64)
         self._count += 1
 
     def intervals(self) -> dict[str, Interval]:

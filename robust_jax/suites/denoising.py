@@ -17,6 +17,7 @@ from robust_jax.attacks import ObsAtk
 from robust_jax.core.checks import check_non_negative, check_positive
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.core.random_words import random_normal
+from robust_jax.core.shapes import image_shape
 from robust_jax.declarations import Column
 from robust_jax.predictors import as_predictor
 from robust_jax.suites.base import Context, Suite
@@ -24,6 +25,8 @@ from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.samples import Samples
 from robust_jax.suites.store import Table
 from robust_jax.types import Batch, Image, Images, PRNGKey, Row
+
+Denoiser = Callable[[Images], Images]
 
 NAME = "denoising"
 
@@ -132,14 +135,12 @@ class Denoising(Suite):
     def _attack(self) -> ObsAtk:
         return dataclasses.replace(self.attack, rho=0.0)
 
-    def _attacked(self, key: PRNGKey, denoiser: jax.tree_util.Partial, rho: float, batch: Batch):
+    def _attacked(self, key: PRNGKey, denoiser: Denoiser, rho: float, batch: Batch):
         keys = example_keys(named_key(key, f"{NAME} attack"), batch.id)
         noisy = gaussian_noise(key, self.sigma, batch)
         return self._attack.run(keys, denoiser, noisy, batch.image, rho=rho)
 
-    def _perturbed(
-        self, key: PRNGKey, denoiser: jax.tree_util.Partial, rho: float, batch: Batch
-    ) -> dict[str, Float[Array, "b"]]:
+    def _perturbed(self, key: PRNGKey, denoiser: Denoiser, rho: float, batch: Batch) -> dict[str, Float[Array, "b"]]:
         return {
             "random": _measure_random(denoiser, key, self.sigma, rho, batch),
             "attacked": self._attacked(key, denoiser, rho, batch).loss,
@@ -165,7 +166,7 @@ def _errors(images: Images, clean: Images) -> Float[Array, "b"]:
 
 
 @jax.jit
-def _denoise(denoiser: jax.tree_util.Partial, noisy: Images) -> Images:
+def _denoise(denoiser: Denoiser, noisy: Images) -> Images:
     denoised = denoiser(noisy)
     if denoised.shape != noisy.shape:
         raise ValueError(f"Expected a denoiser that returns images of shape {noisy.shape}, got {denoised.shape}.")
@@ -174,7 +175,7 @@ def _denoise(denoiser: jax.tree_util.Partial, noisy: Images) -> Images:
 
 @jax.jit
 def _measure_noisy(
-    denoiser: jax.tree_util.Partial, key: PRNGKey, sigma: Float[Array, ""], batch: Batch
+    denoiser: Denoiser, key: PRNGKey, sigma: Float[Array, ""], batch: Batch
 ) -> dict[str, Float[Array, "b"]]:
     noisy = gaussian_noise(key, sigma, batch)
     return {"noisy": _errors(noisy, batch.image), "denoised": _errors(_denoise(denoiser, noisy), batch.image)}
@@ -182,10 +183,10 @@ def _measure_noisy(
 
 @jax.jit
 def _measure_random(
-    denoiser: jax.tree_util.Partial, key: PRNGKey, sigma: Float[Array, ""], rho: Float[Array, ""], batch: Batch
+    denoiser: Denoiser, key: PRNGKey, sigma: Float[Array, ""], rho: Float[Array, ""], batch: Batch
 ) -> Float[Array, "b"]:
     keys = example_keys(named_key(key, f"{NAME} random"), batch.id)
-    delta = jax.vmap(lambda key: random_zero_mean(key, batch.image.shape[1:], rho))(keys)
+    delta = jax.vmap(lambda key: random_zero_mean(key, image_shape(batch.image), rho))(keys)
     return _errors(_denoise(denoiser, gaussian_noise(key, sigma, batch) + delta), batch.image)
 
 

@@ -11,6 +11,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from robust_jax import config
@@ -58,7 +59,8 @@ def stable_tree(value: Any, within: tuple[int, ...] = ()) -> Tree:
     if isinstance(value, bytes | complex | slice | range | ModuleType):
         return {type(value).__name__: value.__name__ if isinstance(value, ModuleType) else repr(value)}
     if isinstance(value, frozenset | set):
-        return {"set": sorted(json.dumps(inner(item)) for item in value)}
+        members: list[Tree] = [*sorted(json.dumps(inner(item)) for item in value)]
+        return {"set": members}
     if isinstance(value, type | BuiltinFunctionType | np.ufunc):
         return {"named": f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', value.__name__)}"}
     if callable(value):
@@ -67,7 +69,7 @@ def stable_tree(value: Any, within: tuple[int, ...] = ()) -> Tree:
 
 
 def _array(value: Any) -> Tree:
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return {"key": str(jax.random.key_impl(value)), "data": np.asarray(jax.random.key_data(value)).tolist()}
     array = np.asarray(value)
     if array.dtype.hasobject:

@@ -66,16 +66,17 @@ class Members(Suite):
     def _tables(self, context: Context) -> dict[int, Table]:
         folder, store = context.folder(NAME), context.store
         tables = {count: store.get(folder, f"{count} members") for count in self.counts}
-        if None in tables.values():
+        found = {count: table for count, table in tables.items() if table is not None}
+        if len(found) < len(tables):
             if not isinstance(context.predictor, HasMembers):
                 raise ValueError(
                     "Expected a predictor with members, such as an ensemble or draws of a posterior, got one model."
                 )
             together = run_case(partial(_measure_counts, self.counts, context.classifier()), context.data)
             for count in self.counts:
-                tables[count] = {name: together[f"{name} {count}"] for name in METRICS}
-                store.put(folder, f"{count} members", tables[count])
-        return tables
+                found[count] = {name: together[f"{name} {count}"] for name in METRICS}
+                store.put(folder, f"{count} members", found[count])
+        return found
 
 
 @partial(jax.jit, static_argnums=0)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_jax import config, metrics
 from robust_jax import data as data_room
 from robust_jax.core.checks import check_choice, nearest
+from robust_jax.data import Evaluation
 from robust_jax.declarations import Column, Figure, Shift
 from robust_jax.metrics import Interval
 from robust_jax.suites.base import Context, Suite
@@ -24,7 +25,7 @@ from robust_jax.suites.identity import digest
 from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.relabelled import Relabelled
 from robust_jax.suites.store import CaseStore, Table
-from robust_jax.types import Evaluation, Images, LogitsFn, Row
+from robust_jax.types import Images, LogitsFn, Row
 
 NAME = "natural_shift"
 SUBSETS = ("named", "present")
@@ -174,19 +175,18 @@ class _Drop:
     def of(cls, clean_errors: Float[np.ndarray, "n"], shifted_errors: Float[np.ndarray, "m"]) -> _Drop:
         clean, shifted = (1 - np.asarray(errors, np.float64) for errors in (clean_errors, shifted_errors))
         return cls(
-            clean.mean(),
-            shifted.mean(),
+            float(clean.mean()),
+            float(shifted.mean()),
             metrics.bootstrap_means(clean[:, None])[:, 0],
             metrics.bootstrap_means(shifted[:, None], seed=SHIFT_SEED)[:, 0],
         )
 
     def values(self) -> Mapping[str, tuple[float, Float[np.ndarray, "resamples"]]]:
         """Value and resampled values of each metric."""
-        pairs = ((self.clean, self.shifted), (self.resampled_clean, self.resampled_shifted))
-        drops = [clean - shifted for clean, shifted in pairs]
+        drop, resampled = self.clean - self.shifted, self.resampled_clean - self.resampled_shifted
         with np.errstate(invalid="ignore", divide="ignore"):
-            relative = [np.divide(drop, clean) for drop, (clean, _) in zip(drops, pairs, strict=True)]
-        return {"accuracy_drop": tuple(drops), "relative_accuracy_drop": tuple(relative)}
+            relative = float(np.divide(drop, self.clean)), np.divide(resampled, self.resampled_clean)
+        return {"accuracy_drop": (drop, resampled), "relative_accuracy_drop": relative}
 
     def intervals(self) -> dict[str, Interval]:
         """With percentile intervals."""
@@ -195,11 +195,11 @@ class _Drop:
 
 def _mean_intervals(drops: list[_Drop]) -> dict[str, Interval]:
     """Means over sets. The clean subsets share their examples; each set's intervals are resampled on their own."""
-    errors = (1 - np.mean([d.shifted for d in drops]), 1 - np.mean([d.resampled_shifted for d in drops], axis=0))
+    errors = (1 - float(np.mean([d.shifted for d in drops])), 1 - np.mean([d.resampled_shifted for d in drops], axis=0))
     found = {"mean_error": metrics.percentile_interval(*errors)}
     for metric in drops[0].values():
         values, resampled = zip(*(drop.values()[metric] for drop in drops), strict=True)
-        found[f"mean_{metric}"] = metrics.percentile_interval(np.mean(values), np.mean(resampled, axis=0))
+        found[f"mean_{metric}"] = metrics.percentile_interval(float(np.mean(values)), np.mean(resampled, axis=0))
     return found
 
 

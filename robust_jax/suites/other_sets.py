@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from robust_jax import data as data_room
-from robust_jax.data import Source
-from robust_jax.types import Evaluation
+from robust_jax.data import Evaluation, Source
 
 
 def evaluation_beside(data: Evaluation, source: Source, name: str) -> Evaluation:

@@ -12,17 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from robust_jax import config, metrics
+from robust_jax.data import Evaluation
 from robust_jax.data.source import DataSet
 from robust_jax.declarations import Column
 from robust_jax.detectors import Detector, Energy, Entropy, MaxProbability, MutualInformation, Score
 from robust_jax.metrics import Interval
-from robust_jax.predictors import Predictor
 from robust_jax.suites.base import Context, Suite
 from robust_jax.suites.case import make_row, run_case
 from robust_jax.suites.identity import digest
 from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.store import Table
-from robust_jax.types import Batch, Evaluation, Row
+from robust_jax.types import Batch, LogitsFn, Row
 
 NAME = "out_of_distribution"
 NUM_RESAMPLES = 200
@@ -104,10 +104,10 @@ class OutOfDistribution(Suite):
             mean = _Resampled(*(np.mean(parts, axis=0) for parts in zip(*over_sets, strict=True)))
             yield make_row(metric, mean.interval, count, **fields, case=f"all: {score}")
 
-    def _chosen(self, predictor: Predictor) -> list[Detector]:
+    def _chosen(self, predictor: LogitsFn) -> list[Detector]:
         return [detector for detector in self.detectors if detector.applies(predictor)]
 
-    def _scores(self, context: Context, predictor: Predictor, fit_data: Evaluation | None, scored: Evaluation) -> Table:
+    def _scores(self, context: Context, predictor: LogitsFn, fit_data: Evaluation | None, scored: Evaluation) -> Table:
         """Compute the scores of one set's images, or find them in the store."""
         chosen = self._chosen(predictor)
 
@@ -121,7 +121,7 @@ class OutOfDistribution(Suite):
         read = None if fit_data is None else fit_data.fingerprint
         return context.store.table(f"{NAME}_{digest(scored.fingerprint, chosen, read)}", "scores", compute)
 
-    def _fit_data(self, context: Context, predictor: Predictor) -> Evaluation | None:
+    def _fit_data(self, context: Context, predictor: LogitsFn) -> Evaluation | None:
         """Examples that detectors are fitted on; None where none is fitted."""
         if not any(detector.fitted for detector in self._chosen(predictor)):
             return None
@@ -134,7 +134,7 @@ class OutOfDistribution(Suite):
 
 
 @jax.jit
-def _score_batch(scores: dict[str, Score], predictor: Predictor, batch: Batch) -> dict[str, Float[Array, "b"]]:
+def _score_batch(scores: dict[str, Score], predictor: LogitsFn, batch: Batch) -> dict[str, Float[Array, "b"]]:
     return {name: score(predictor, batch.image) for name, score in scores.items()}
 
 

@@ -24,7 +24,7 @@ from robust_jax.suites.base import Context, Suite
 from robust_jax.suites.case import make_row, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import Table
-from robust_jax.types import Batch, Images, PRNGKey, Row
+from robust_jax.types import Batch, Images, LogitsFn, PRNGKey, Row
 
 NAME = "perturbations"
 AUTO = "auto"
@@ -166,7 +166,7 @@ class Perturbations(Suite):
         return context.store.table(folder, name, compute)
 
     def _rank_frames(
-        self, key: PRNGKey, predictor: jax.tree_util.Partial, name: str, batch: Batch
+        self, key: PRNGKey, predictor: LogitsFn, name: str, batch: Batch
     ) -> dict[str, Int[Array, "b frames k"]]:
         sequence = self._sequence(name)
         state, rankings = _start(sequence, key, batch), []
@@ -208,6 +208,6 @@ def _frame(sequence: PerturbationSequence, key: PRNGKey, frame: Int[Array, ""], 
 
 
 @jax.jit
-def _rank(predictor: jax.tree_util.Partial, images: Images) -> Int[Array, "b k"]:
+def _rank(predictor: LogitsFn, images: Images) -> Int[Array, "b k"]:
     logits = predictor(images)
     return jax.lax.top_k(logits, min(flips.TOP, logits.shape[-1]))[1]

@@ -6,10 +6,12 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from robust_jax import data as data_room
+from robust_jax.data import Evaluation
 from robust_jax.suites.base import Context
 from robust_jax.suites.case import measure_batch, run_case
 from robust_jax.suites.common_corruptions import CommonCorruptions
@@ -17,7 +19,6 @@ from robust_jax.suites.other_sets import evaluation_beside
 from robust_jax.suites.relabelled import Relabelled
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import Table
-from robust_jax.types import Evaluation
 
 # Examples whose labels are compared, to tell whether two sets are in the same order.
 CHECKED = 64
@@ -58,8 +59,8 @@ class PublishedCorruptions(CommonCorruptions):
         if _agree(context.data.source, first, classes):
             columns = {"clean": context.data.source, **columns}
         positions = np.arange(min(num_images, len(first)))
-        shown = {name.replace("_", " "): np.float32(part.take(positions)[0]) / 255 for name, part in columns.items()}
-        labels = classes[first.take(positions)[1]]
+        shown = {name.replace("_", " "): jnp.float32(part.take(positions)[0]) / 255 for name, part in columns.items()}
+        labels = jnp.asarray(classes[first.take(positions)[1]])
         return predicted_samples(context, shown, labels, num_images=num_images)
 
     def _check_size(self, data: Evaluation) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from robust_jax import metrics
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.data import Evaluation
 from robust_jax.declarations import Column, Curves, Figure, Panel
 from robust_jax.mathematics.lp_noise import add_lp_noise_choice
 from robust_jax.mathematics.lp_tables import Case, evaluation_cases, imperceptible_cases, norm_name
@@ -24,7 +25,7 @@ from robust_jax.suites.case import make_row, measure, metric_rows, run_case
 from robust_jax.suites.clean import clean_table
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import Table
-from robust_jax.types import Batch, Evaluation, Images, PRNGKey, Row
+from robust_jax.types import Batch, Images, PRNGKey, Row
 
 NAME = "random_lp"
 IMPERCEPTIBLE = "imperceptible"
@@ -97,7 +98,7 @@ class RandomLp(Suite):
             context.advance()
             errors.append(table["error"].mean(axis=1))
             yield from metric_rows(table, **fields, case=label.name, severity=case.eps)
-        interval = metrics.bootstrap_interval(metrics.mean_corruption_error(errors))
+        interval = metrics.bootstrap_interval(metrics.mean_corruption_error(np.stack(errors)))
         yield make_row("mCE_Lp", interval, data.num_examples, **fields, case="all", severity=None)
 
         invisible = []
@@ -106,7 +107,7 @@ class RandomLp(Suite):
             context.advance()
             invisible.append(table["error"].mean(axis=1))
             yield from metric_rows(table, **fields, case=f"{IMPERCEPTIBLE} {label.name}", severity=case.eps)
-        both = np.stack([clean, metrics.mean_corruption_error(invisible)], axis=1)
+        both = np.stack([clean, metrics.mean_corruption_error(np.stack(invisible))], axis=1)
         ratio = metrics.bootstrap_interval(both, lambda m: metrics.imperceptible_corruption_error(m[..., 0], m[..., 1]))
         yield make_row("iCE", ratio, data.num_examples, **fields, case=IMPERCEPTIBLE, severity=None)
 

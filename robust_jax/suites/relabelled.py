@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from robust_jax.types import Batch, Evaluation
+from robust_jax.data import Evaluation
+from robust_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

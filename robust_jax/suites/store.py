@@ -42,7 +42,7 @@ class CaseStore:
         """The arrays of a case; None if it is not there, or, with a warning, if its file cannot be read."""
         if self.folder is None:
             return self._memory.get((suite, case))
-        table = _read(self._path(suite, case))
+        table = _read(_path(self.folder, suite, case))
         # If one process went on to compute what another has read, it would wait for that one for ever.
         if jax.process_count() > 1 and not multihost_utils.process_allgather(np.array(table is not None)).all():
             return None
@@ -54,8 +54,8 @@ class CaseStore:
             self._memory[suite, case] = table
         elif jax.process_index() == 0:
             buffer = io.BytesIO()
-            np.savez(buffer, **table)
-            write_atomically(self._path(suite, case), buffer.getvalue())
+            np.savez(buffer, **table)  # pyright: ignore[reportArgumentType]  # no measure is called allow_pickle
+            write_atomically(_path(self.folder, suite, case), buffer.getvalue())
 
     def table(self, suite: str, case: str, compute: Callable[[], Table]) -> Table:
         """Return the arrays of a case, computed and kept if they are not there."""
@@ -65,8 +65,9 @@ class CaseStore:
             self.put(suite, case, table)
         return table
 
-    def _path(self, suite: str, case: str) -> Path:
-        return self.folder / suite / (re.sub(r"[^\w.=-]+", "_", case) + ".npz")
+
+def _path(folder: Path, suite: str, case: str) -> Path:
+    return folder / suite / (re.sub(r"[^\w.=-]+", "_", case) + ".npz")
 
 
 def _read(path: Path) -> Table | None:

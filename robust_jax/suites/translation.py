@@ -20,7 +20,7 @@ from robust_jax.suites.base import Context, Suite
 from robust_jax.suites.case import make_row, run_case
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import Table
-from robust_jax.types import Batch, Images, Row
+from robust_jax.types import Batch, Images, LogitsFn, Row
 
 NAME = "translation"
 DIRECTIONS = {
@@ -125,16 +125,14 @@ class Translation(Suite):
 
         return context.store.table(context.folder(NAME, self.border), f"shift {shift}", compute)
 
-    def _predict(
-        self, predictor: jax.tree_util.Partial, moves: Int[np.ndarray, "d 2"], batch: Batch
-    ) -> dict[str, Array]:
+    def _predict(self, predictor: LogitsFn, moves: Int[np.ndarray, "d 2"], batch: Batch) -> dict[str, Array]:
         found = [_predict_moved(self.border, predictor, move, batch) for move in moves]
         return jax.tree.map(lambda *columns: jnp.stack(columns, axis=1), *found)
 
 
 @partial(jax.jit, static_argnums=0)
 def _predict_moved(
-    border: str, predictor: jax.tree_util.Partial, move: Int[Array, "2"], batch: Batch
+    border: str, predictor: LogitsFn, move: Int[Array, "2"], batch: Batch
 ) -> dict[str, Float[Array, "b"] | Int[Array, "b"]]:
     logits = predictor(translated(border, batch.image, move))
     return {"error": metrics.errors(logits, batch.label), "prediction": jnp.argmax(logits, axis=-1)}

@@ -15,13 +15,14 @@ from robust_jax import metrics
 from robust_jax.attacks import Attack, UniversalPGD, patch_success, shift_success, success_of
 from robust_jax.core.checks import check_positive
 from robust_jax.core.keys import example_keys, named_key
+from robust_jax.data import Evaluation
 from robust_jax.declarations import Column
 from robust_jax.suites.adversarial import hard_labels
 from robust_jax.suites.base import Context, Suite
 from robust_jax.suites.case import make_row, to_host
 from robust_jax.suites.samples import Samples, predicted_samples
 from robust_jax.suites.store import Table
-from robust_jax.types import Evaluation, Images, PRNGKey, Row
+from robust_jax.types import Images, PRNGKey, Row
 
 NAME = "universal"
 CASE = "perturbation"
