@@ -18,6 +18,8 @@ from robust_jax.augmentations import (
 )
 from robust_jax.images import enhance
 
+pytestmark = pytest.mark.long
+
 IMAGE = jnp.asarray(np.random.default_rng(0).uniform(0.1, 0.9, (12, 9, 3)), jnp.float32)
 KEY = jax.random.key(0)
 

@@ -15,7 +15,7 @@ from robust_jax import corruptions, data, models
 from robust_jax.corruptions.imagenet_c.glass import moved_in_turn, offsets
 from robust_jax.weights import load_weights
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 
 DETERMINISTIC = (
     "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur", "saturate",

@@ -12,6 +12,8 @@ from robust_jax.models.aug_net import OPERATIONS
 from robust_jax.objectives import CrossEntropy, Invariance
 from robust_jax.types import Batch
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 NETWORK = models.ResNet(stage_sizes=(1,), width=4, norm="group")
 IMAGES = jax.random.uniform(jax.random.key(1), (5, 12, 12, 3))

@@ -15,6 +15,8 @@ from robust_jax.objectives import CrossEntropy, Repeated, plain_loss
 from robust_jax.predictors import ensemble
 from robust_jax.types import Batch
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 SHAPE = (8, 8, 3)
 IMAGES = jax.random.uniform(jax.random.key(1), (6, *SHAPE))

@@ -10,6 +10,8 @@ from robust_jax import models
 from robust_jax.objectives import CrossEntropy, NoisyMix
 from robust_jax.types import Batch
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 NETWORK = models.ResNet(stage_sizes=(1, 1), width=4, norm="group")
 LAYERS = ("stage1_block1", "stage2_block1")

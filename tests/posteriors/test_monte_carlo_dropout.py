@@ -15,6 +15,8 @@ from robust_jax.posteriors import MonteCarloDropout
 from robust_jax.predictors import ensemble
 from robust_jax.types import Batch, Output
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 SHAPE = (8, 8, 3)
 IMAGES = jax.random.uniform(jax.random.key(1), (5, *SHAPE))

@@ -12,6 +12,8 @@ from robust_jax import config, models, posteriors
 from robust_jax.predictors import Ensemble, stack
 from robust_jax.types import Batch
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 SIGMA, SCALE = 1.0, 0.7
 

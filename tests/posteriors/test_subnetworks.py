@@ -9,6 +9,8 @@ from brute_force import KEY, NETWORKS, batch_of, brute_force, expected_covarianc
 from robust_jax import models
 from robust_jax.posteriors import Laplace, LargestMagnitude, LargestVariance, RandomWeights, Swag
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def network():

@@ -10,6 +10,8 @@ from scipy import special, stats
 from robust_jax import config, models, posteriors
 from robust_jax.predictors import as_predictor, stack
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 SIGMA, SCALE = 0.8, 0.7
 

@@ -13,6 +13,8 @@ from robust_jax import config, data, models, train
 from robust_jax.posteriors import Moments, Swag, recomputed_norms, sample_weights
 from robust_jax.types import Batch
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 
 

@@ -7,7 +7,7 @@ import pytest
 from robust_jax.commands.experiment_file import load_experiment_file
 from robust_jax.commands.run import run_experiment
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 
 ARCHITECTURES = "tests/experiments/architectures.py"
 

@@ -8,6 +8,8 @@ import pytest
 from robust_jax import attacks, data, suites
 from robust_jax.core.mesh import data_mesh
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(0)
 RADII = (0.01, 0.03, 0.06)
 WEIGHTS = np.random.default_rng(0).normal(size=(8 * 8 * 3, 2)).astype(np.float32)

@@ -9,6 +9,8 @@ from robust_jax import attacks, report, suites
 from robust_jax.core.keys import example_keys, named_key
 from robust_jax.report.curves import curve_figures
 
+pytestmark = pytest.mark.long
+
 SURVEY = suites.AttackSurvey(
     (attacks.PGD(eps=0.05, steps=5), attacks.FAB(norm="L2", steps=10), attacks.Square(eps=0.4, queries=30))
 )
