@@ -50,10 +50,13 @@ def build(
 
     Raises:
         Refused: on any other call, which is named.
-        pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError: if the pickle
-            is damaged or does with a value what its type does not support.
+        ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError: if the pickle is damaged or does with
+            a value what its type does not support.
     """
-    return _Unpickler(file, stand_in, persistent).load()
+    try:
+        return _Unpickler(file, stand_in, persistent).load()
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"its pickle is damaged: {error}") from error
 
 
 class _Unpickler(pickle.Unpickler):
