@@ -70,7 +70,8 @@ class SegmentationSuite(CorruptionSuite):
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        return super().figures[:1]
+        # Its errors are of pixels, whose distribution over examples is not drawn.
+        return ()
 
     def rows(self, context: Context) -> Iterator[Row]:
         """Yield the rows of the case ``clean`` and of each corruption and severity, then their means.

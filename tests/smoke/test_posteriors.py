@@ -47,7 +47,7 @@ def test_smoke_of_uncertainty_under_shift(repository, on_two_devices, tmp_path):
     text = report.comparison_markdown(runs, declared)
     assert {"NLL, rotated", "ECE %, corrupted"} <= {title.strip() for title in text.splitlines()[0].split("|")}
     page = (tmp_path / "ensemble" / "report.html").read_text()
-    for title in ("Calibration of turned and moved images", "Risk and coverage", "Disagreement of members"):
+    for title in ("Calibration of rotated and translated images", "Risk and coverage", "Disagreement of members"):
         assert title in page
 
 

@@ -21,7 +21,8 @@ def test_adversarial_training(repository, on_two_devices, tmp_path, slug, run):
     errors = {row.severity: row.value for row in rows if row.metric == "error" and row.suite == "adversarial"}
     clean = next(row.value for row in rows if row.metric == "error" and row.suite == "clean")
     assert clean <= errors.get(0.05, clean) <= errors[0.1]
-    assert clean < 0.3, "chance is 0.9"
+    # The boosted cross-entropy of MART learns more slowly.
+    assert clean < (0.5 if slug == "mart" else 0.3), "chance is 0.9"
 
 
 @pytest.mark.parametrize("run", ["labelled", "vat"])
