@@ -204,6 +204,7 @@ def test_attack_is_worse_than_chance():
     assert psnr["ObsAtk", RADII[1]].value < psnr["ObsAtk", RADII[0]].value
 
 
+@pytest.mark.long
 def test_batches_do_not_matter_and_finished_ones_are_kept(tmp_path):
     suite = suites.Denoising(SIGMA, attacks.ObsAtk(steps=2, start="uniform"), RADII)
     shares = []

@@ -12,6 +12,7 @@ from robust_jax import config
 from robust_jax.commands.experiment_file import SCALES, load_experiment_file
 
 
+@pytest.mark.long
 def test_readme_examples_run(repository):
     """In one interpreter, each without the names of those before it; by itself, if it has a setting of JAX."""
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tables import long_if
 
 from robust_jax import augmentations
 from robust_jax.augmentations import moving_maps
@@ -62,7 +63,11 @@ def test_every_augmentation_is_listed():
     assert listed == public - {"CutMix", "Mixup"}
 
 
-@pytest.mark.parametrize("augmentation", [*GEOMETRIC, *POLICIES, *PHOTOMETRIC, *COMPOSED], ids=str)
+@pytest.mark.parametrize(
+    "augmentation",
+    long_if((*POLICIES[:2], augmentations.Noise2Net(hidden=3)), [*GEOMETRIC, *POLICIES, *PHOTOMETRIC, *COMPOSED]),
+    ids=str,
+)
 def test_the_image_is_that_without_a_map(augmentation):
     """To the bit, and the map keeps its shape and dtype."""
     images, maps = moved(augmentation)
@@ -101,6 +106,7 @@ def test_a_smooth_image_is_where_its_map_says(augmentation):
         assert off[seen].max() < 0.51
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 def test_policies_move_maps_by_their_geometric_operations(policy):
     """Pixel by pixel the map is the image's, where an operation is geometric and reads the nearest pixel."""

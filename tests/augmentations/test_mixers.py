@@ -104,6 +104,7 @@ def test_integers_are_refused_with_what_to_do(mixer):
     mixer(jax.random.key(0), batch()._replace(label=labels))
 
 
+@pytest.mark.long
 def test_training_converts_labels():
     experiment = train.Experiment(
         data=data.Digits(), model=models.ResNet(stage_sizes=(1,), width=4), mixers=(Mixup(), CutMix()), epochs=1,

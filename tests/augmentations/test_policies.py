@@ -133,6 +133,7 @@ def test_depths_of_chains():
     np.testing.assert_allclose(mix(count, width=3, depth=5) / mix(count, width=3, depth=1), 5, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_rand_augment_is_its_operations():
     """With one operation and its key's draws repeated here."""
     augmentation = augmentations.RandAugment(num_operations=1, magnitude=30)

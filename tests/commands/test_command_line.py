@@ -243,6 +243,7 @@ def assert_same_bits(*workdirs):
     jax.tree.map(np.testing.assert_array_equal, *jax.device_get(variables))
 
 
+@pytest.mark.long
 def test_killed_and_resumed_gives_the_same_bits(finished, repository, tmp_path):
     for step in (5, 25):
         process = start(repository, "run", TINY, "--workdir", tmp_path)

@@ -83,7 +83,22 @@ SHAPE = (8, 7, 3)
 TRACES = []
 
 
-@pytest.fixture(scope="module", params=first_of_its_class(ATTACKS))
+# Their loop is that of another: PGD, SPSA, CarliniWagnerL2, HopSkipJump, ParameterSearch, or of several.
+SAME_LOOP = (
+    attacks.AutoAttack,
+    attacks.BIM,
+    attacks.BoundaryAttack,
+    attacks.CarliniWagnerLinf,
+    attacks.EAD,
+    attacks.MIFGSM,
+    attacks.NES,
+    attacks.NIFGSM,
+    attacks.ParameterPGD,
+    attacks.RFGSM,
+)
+
+
+@pytest.fixture(scope="module", params=first_of_its_class(ATTACKS, SAME_LOOP))
 def attack(request):
     """All tests of one in a row share its programs."""
     return request.param

@@ -107,7 +107,16 @@ def tolerance(transform, rounding=ROUNDING):
     return rounding + 4 * EPS / 2 * SERIES_SLOPE.get(series, 0)
 
 
-every_transform = pytest.mark.parametrize("transform", first_of_its_class(COMPONENTS))
+# Many operations in one program, or networks; TrivialAugment and Yoco stand for them.
+SLOW = (
+    augmentations.AugMix,
+    augmentations.AutoAugment,
+    augmentations.DeepAugment,
+    augmentations.Noise2Net,
+    augmentations.Prime,
+    augmentations.RandAugment,
+)
+every_transform = pytest.mark.parametrize("transform", first_of_its_class(COMPONENTS, SLOW))
 
 
 def images(num):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from tables import long_if
 
 from robust_jax import attacks, config, data, detectors, models, predictors, suites
 from robust_jax.core.mesh import data_mesh
@@ -115,7 +116,7 @@ def values(rows):
     return {(row.case, row.severity, row.metric): row.value for row in rows if row.metric not in MEASURED}
 
 
-@pytest.fixture(params=SUITES)
+@pytest.fixture(params=long_if(("autoattack", "spatial", "vote"), SUITES))
 def name(request):
     return request.param
 

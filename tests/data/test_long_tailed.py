@@ -94,6 +94,7 @@ def test_pure_noise_is_cross_entropy_where_nothing_is_rare():
         evaluate(PureNoise(counts=(1, 2)), KEY, forward, params, given._replace(label=given.label % 2))
 
 
+@pytest.mark.long
 def test_batch_norm_tells_noise_apart():
     """Natural images come out as if alone, and so do the running statistics; noise as if it were a batch of its own."""
     model = models.ResNet(stage_sizes=(1,), width=8)

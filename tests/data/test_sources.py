@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tables import long_if
 
 from robust_jax import data
 from robust_jax.core.keys import epoch_order
@@ -98,7 +99,7 @@ def test_sources_are_picklable_and_typed(kind, photographs, tmp_path):
         assert 0 <= label < source.num_classes
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", long_if([2], [0, 2]))
 def test_streamed_equals_resident(photographs, num_workers):
     source = data.ImageFolder(str(photographs), image_size=16).load("train")
     settings = {"batch_size": 4, "seed": 3, "mesh": data_mesh(jax.devices()[:4])}

@@ -138,6 +138,7 @@ def test_unknown_mode():
         geometry.warp(jnp.zeros((3, 3, 1)), jnp.eye(3), mode="outlined")
 
 
+@pytest.mark.long
 def test_reading_row_by_row_has_the_derivatives_of_reading_at_once():
     """Of every mode and order, also under vmap; on other devices than a CPU both are the same program."""
     image = jnp.asarray(IMAGE[:6, :7] / np.float32(255))

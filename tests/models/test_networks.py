@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from products import product_precisions
+from tables import long_if
 
 from robust_jax import config, models
 from robust_jax.models.layers import FilterResponseNorm
@@ -53,7 +54,7 @@ def test_published_parameter_counts(model, side, count):
     assert models.num_parameters(params) == count
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", long_if(["ode_net", "vit"], TINY))
 def test_products_have_full_precision_on_every_device(name):
     """Forward and backward, in training and not, unless JAX is told otherwise."""
     params, state = variables_of(name)
@@ -77,7 +78,7 @@ def test_component_is_a_value_and_its_json_comes_back(name):
     assert type(model).__name__ in repr(model)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", long_if(["ode_net"], TINY))
 def test_bfloat16_trains_with_float32_parameters_and_logits(name):
     model = TINY[name].clone(dtype="bfloat16")
     params, state = variables_of(name)
@@ -174,6 +175,7 @@ def test_euler_equals_the_loop_written_out():
     np.testing.assert_array_equal(output.extras["num_function_evaluations"], [3.0] * 4)
 
 
+@pytest.mark.long
 def test_adaptive_steps_approach_fine_fixed_ones():
     fine = models.ODENet(width=8, solver="heun", num_steps=64)
     params, _ = models.init(fine, KEY, (8, 8, 3))

@@ -67,6 +67,7 @@ def test_new_weights_do_not_compile_anew(members):
     assert len(traces) == 1
 
 
+@pytest.mark.long
 def test_unlike_members_are_a_mixture(members):
     """Another network, a function that is no pytree, and subnetworks of one network, which differ by block."""
     mlp = models.Mlp(widths=(5,), num_classes=3)

@@ -76,6 +76,7 @@ def test_scores_of_an_ensemble():
     check(rows, "energy", [-special.logsumexp(z, axis=2).mean(axis=0) for z in both])
 
 
+@pytest.mark.long
 def test_means_over_sets():
     darker = data.Arrays(test=(OTHERS // 2, np.zeros(30, int)), name="dark", class_names=("none",))
     suite = suites.OutOfDistribution({"grey": NOISE, "dark": darker})

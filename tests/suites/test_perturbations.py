@@ -76,6 +76,7 @@ def loop_logits(name, examples=range(SIZE), **fields):
     return np.stack([np.asarray(image).reshape(len(image), -1) @ WEIGHTS for image in images])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["gaussian_noise", "zoom_blur", "rotate", "spatter"])
 def test_flips_and_distances_against_a_loop(result, name):
     rows, _ = result
@@ -112,6 +113,7 @@ def test_rows_and_means(result):
     assert tables(store)["translate"].dtype == np.int16
 
 
+@pytest.mark.long
 def test_mean_flip_rate_where_the_law_is_imagenets(result):
     suite = Perturbations(names=("all",), preset="imagenet224", crop=10)
     assert suite.num_cases == 14

@@ -43,6 +43,7 @@ def by_case(rows, metric="error"):
     return {row.case: row for row in rows if row.metric == metric}
 
 
+@pytest.mark.long
 def test_spatial_errors():
     suite = suites.Spatial(attacks.Spatial(shift=0.1, degrees=20.0), draws=4, first_order_steps=3, grid=(2, 2, 3))
     store = suites.CaseStore()
@@ -85,6 +86,7 @@ def test_spatial_cases_can_be_left_out():
     assert config.from_json(config.to_json(suite)) == suite
 
 
+@pytest.mark.long
 def test_spatial_votes():
     """The majority is counted by hand; the store of the classifier's own cases is left alone."""
     suite = suites.Spatial(attacks.Spatial(shift=0.1, degrees=20.0), draws=3, grid=None, votes=5)

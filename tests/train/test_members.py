@@ -109,6 +109,7 @@ def kill_at(monkeypatch, step, experiment, workdir):
             train.fit_predictor(experiment, workdir)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("member_map", ["map", "devices"])
 def test_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, together, member_map):
     kill_at(monkeypatch, 3, mapped(member_map), tmp_path)
