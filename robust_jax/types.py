@@ -7,7 +7,7 @@ a table, is an image of one pixel with d channels, [1, 1, d], in any range.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -193,6 +193,8 @@ class Objective(Protocol):
 
     streams: ClassVar[tuple[str, ...]] = ()
     """Names of the extra streams that the objective reads from ``batch.extras``."""
+    learns_from_passes: ClassVar[bool] = False
+    """Whether :meth:`before_epoch` is called."""
 
     def init(self, key: PRNGKey, params: PyTree, example: Batch) -> tuple[PyTree, PyTree]:
         """Return the objective's own parameters and its own state; both ``()`` for most."""
@@ -202,6 +204,25 @@ class Objective(Protocol):
     def __call__(
         self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
     ) -> Loss: ...
+
+    def before_epoch(
+        self, key: PRNGKey, network: Callable[[Images], Array], batches: Iterable[Batch], state: PyTree
+    ) -> PyTree:
+        """Return the objective's own state for an epoch, learned from a pass over the whole training set.
+
+        Called before every epoch, the first included, where ``learns_from_passes`` is True. The state keeps its
+        structure and shapes.
+
+        Args:
+            key: random key of the epoch.
+            network: the network with its current weights in evaluation mode, a pytree; ``network.output(images)``
+                also has features.
+            batches: all training examples in the order of the data set, without augmentation; the mask is False on
+                the padding of the last batch.
+            state: the objective's own state so far.
+        """
+        del key, network, batches
+        return state
 
 
 class Task(Protocol):

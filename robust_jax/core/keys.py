@@ -80,6 +80,14 @@ class RunKeys:
         """Key of the posterior of a member."""
         return jax.random.fold_in(named_key(self.root, "posterior"), member)
 
+    def validation(self) -> PRNGKey:
+        """Key of the attack on held-out images, the same in every epoch."""
+        return named_key(self.root, "validation")
+
+    def whole_pass(self, epoch: Index) -> PRNGKey:
+        """Key of what the objective learns from a whole pass before an epoch."""
+        return jax.random.fold_in(named_key(self.root, "whole_pass"), epoch)
+
     def evaluation(self) -> PRNGKey:
         """Key of all suites."""
         return named_key(self.root, "evaluation")

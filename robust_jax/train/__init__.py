@@ -11,12 +11,14 @@ from robust_jax.train.optimisers import AdamW, Sgd
 from robust_jax.train.predictive import TrainedEnsemble, fit_predictor, member_experiments, restore_predictor
 from robust_jax.train.preemption import Preempted
 from robust_jax.train.schedules import Constant, Cosine, WarmRestarts
+from robust_jax.train.selection import Best
 from robust_jax.train.stage import Stage, Stream
 from robust_jax.train.state import TrainState, Variables
 from robust_jax.train.step import make_train_step
 
 __all__ = [
     "AdamW",
+    "Best",
     "Constant",
     "Cosine",
     "Ema",

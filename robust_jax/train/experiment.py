@@ -17,6 +17,7 @@ from robust_jax.train.gradients import Gradient, Mean
 from robust_jax.train.initial import FromRun
 from robust_jax.train.optimisers import Optimiser, Sgd
 from robust_jax.train.schedules import Cosine, Schedule
+from robust_jax.train.selection import Best
 from robust_jax.train.stage import Stage, Stream
 from robust_jax.types import Augmentation, Mixer, Module, Objective, Task
 
@@ -105,6 +106,8 @@ class Experiment:
     """Factor of the learning rate over time."""
     averaging: Averaging | None = None
     """Average of the weights that is evaluated in place of the last ones; or snapshots, which are members."""
+    selection: Best | None = None
+    """Epoch whose weights are evaluated, by a measure on held-out examples; None takes the last."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Computation type of the network; None leaves the model's own dtype. Parameters are float32, and products of
     float32 are so on every device, see :func:`~robust_jax.predictors.apply_network`."""

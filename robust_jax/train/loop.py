@@ -7,27 +7,24 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
-import optax
-from jax.sharding import Mesh
 from jaxtyping import PyTree
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robust_jax import data, models
-from robust_jax.core.mesh import data_mesh, replicate
-from robust_jax.train.averaging import Snapshots
+from robust_jax.core.keys import RunKeys
+from robust_jax.core.mesh import replicate
+from robust_jax.train.best_weights import BEST, BestWeights
 from robust_jax.train.checkpoint import Checkpoints
 from robust_jax.train.experiment import Experiment, stage_experiments
-from robust_jax.train.initial import FromRun, matches, only_trainable
 from robust_jax.train.log import Log
-from robust_jax.train.members import choose_member_map, example_batch, make_members
+from robust_jax.train.members import choose_member_map, make_members
 from robust_jax.train.preemption import Preempted, Preemption
+from robust_jax.train.prepare import Prepared, initial_state, make_feed, prepare
+from robust_jax.train.progress import training_progress
 from robust_jax.train.scalars import ScalarWriter
-from robust_jax.train.state import TrainState, Variables, init_state
-from robust_jax.train.task import check_transforms, fitting_task
+from robust_jax.train.state import TrainState, Variables
 from robust_jax.train.validation import make_validation
 from robust_jax.types import Model, Task
 
@@ -107,7 +104,7 @@ def fit_members(
     stages = list(zip(*map(stage_experiments, experiments), strict=True))
     # Faults of later stages are found before the first is trained.
     for stage in stages:
-        _prepare(stage[0])
+        prepare(stage[0])
     trained: tuple[Trained, ...] = ()
     for number, stage in enumerate(stages):
         folders = [stage_folder(experiments[0], workdir, number) for workdir in workdirs]
@@ -135,8 +132,8 @@ def _fit_stage(
     console: Console | None,
 ) -> tuple[Trained, ...]:
     starts = initial or [None] * len(experiments)
-    prepared = _prepare(experiments[0])
-    state = _initial_state(experiments[0], prepared, starts[0])
+    prepared = prepare(experiments[0])
+    state = initial_state(experiments[0], prepared, starts[0])
     sizes = {
         "image_shape": prepared.source.image_shape,
         "num_classes": prepared.source.num_classes,
@@ -145,7 +142,7 @@ def _fit_stage(
     member_map = choose_member_map(experiments[0], len(experiments), state, mesh=prepared.mesh, **sizes)
     if member_map != "turn" or len(experiments) == 1:
         others = zip(experiments[1:], starts[1:], strict=True)
-        states = [state, *(_initial_state(experiment, prepared, start) for experiment, start in others)]
+        states = [state, *(initial_state(experiment, prepared, start) for experiment, start in others)]
         del state
         with contextlib.ExitStack() as stack:
             checkpoints = [
@@ -187,7 +184,7 @@ def _resume(
 def _train(
     experiments: Sequence[Experiment],
     workdirs: Sequence[Path | None],
-    prepared: _Prepared,
+    prepared: Prepared,
     member_map: str,
     states: list[TrainState],
     checkpoints: list[Checkpoints],
@@ -198,26 +195,43 @@ def _train(
     network = first.network()
     save_every = execution.checkpoint_every or steps_per_epoch
     start_step = int(states[0].step)
-    if start_step >= total_steps:
-        return tuple(_trained(network, state, total_steps, task) for state in states)
 
     with contextlib.ExitStack() as stack:
-        feed = _feed(first, prepared)
+        bests = _best_weights(experiments, workdirs, states, stack)
+        validate = make_validation(first, mesh, task)
+        at_boundary = start_step > 0 and start_step % steps_per_epoch == 0
+        if bests and validate is not None and at_boundary:
+            # A run that was killed after its last save of an epoch has not validated it.
+            for best, state in zip(bests, states, strict=True):
+                best.add(start_step, validate(state), state.variables())
+        if start_step >= total_steps:
+            return _ended(network, states, prepared, bests)
+        feed = make_feed(first, prepared)
         stack.callback(feed.close)
         feeds = [feed.with_seed(experiment.seed) for experiment in experiments]
         sizes = {"steps_per_epoch": steps_per_epoch, "num_classes": source.num_classes}
         members = make_members(experiments, member_map, optimiser, feed.fetch, mesh, **sizes)
-        validate = make_validation(first, mesh, task)
         scalars = [stack.enter_context(ScalarWriter(workdir, step=start_step)) for workdir in workdirs]
         preemption = stack.enter_context(Preemption())
-        show = stack.enter_context(_progress(console, start_step, total_steps))
+        show = stack.enter_context(training_progress(console, start_step, total_steps))
         log = Log(first, members, scalars, show, checkpoints)
 
+        # Decoded once for all epochs, where an objective reads it.
+        resident = "auto" if first.objective.learns_from_passes else False
+        examples = data.evaluation(source, batch_size=execution.eval_batch_size, mesh=mesh, resident=resident)
         step = start_step
         together = members.gather(states)
         # The caller's list as well, so that they are not held twice.
         states.clear()
         for epoch in range(start_step // steps_per_epoch, first.epochs):
+            if first.objective.learns_from_passes and step == epoch * steps_per_epoch:
+                before_epoch = [members.member(together, i) for i in range(len(experiments))]
+                passed = [
+                    _learned_from_pass(*each, examples, mesh, epoch)
+                    for each in zip(experiments, before_epoch, strict=True)
+                ]
+                together = members.gather(passed)
+                del before_epoch, passed
             epochs = [one.epoch(epoch, start_step=step - epoch * steps_per_epoch) for one in feeds]
             for group in _grouped(zip(*epochs, strict=True), execution.steps_per_call):
                 together, values = members.step(together, feed.resident, group)
@@ -237,15 +251,51 @@ def _train(
             log.flush(together)
             if validate is not None:
                 for i, writer in enumerate(scalars):
-                    writer.write(step, validate(members.member(together, i)))
+                    state = members.member(together, i)
+                    measures = validate(state)
+                    writer.write(step, measures)
+                    if bests:
+                        bests[i].add(step, measures, state.variables())
         for saved in checkpoints:
             saved.wait()
-    ended = [members.member(together, i) for i in range(len(experiments))]
-    return tuple(_trained(network, state, total_steps, task) for state in ended)
+        ended = [members.member(together, i) for i in range(len(experiments))]
+        return _ended(network, ended, prepared, bests)
 
 
-def _trained(network: Model, state: TrainState, total_steps: int, task: Task | None) -> Trained:
-    return Trained(network, state.variables(), int(state.step), total_steps, state.snapshots(), task)
+def _ended(
+    network: Model, states: Sequence[TrainState], prepared: Prepared, bests: Sequence[BestWeights]
+) -> tuple[Trained, ...]:
+    selected = [best.variables() for best in bests] or [None] * len(states)
+    return tuple(_trained(network, *each, prepared) for each in zip(states, selected, strict=True))
+
+
+def _trained(network: Model, state: TrainState, selected: Variables | None, prepared: Prepared) -> Trained:
+    variables = state.variables() if selected is None else selected
+    return Trained(network, variables, int(state.step), prepared.total_steps, state.snapshots(), prepared.task)
+
+
+def _best_weights(
+    experiments: Sequence[Experiment],
+    workdirs: Sequence[Path | None],
+    states: Sequence[TrainState],
+    stack: contextlib.ExitStack,
+) -> list[BestWeights]:
+    """Return the best weights of each member; none where the last are evaluated."""
+    selection = experiments[0].selection
+    if selection is None:
+        return []
+    pairs = zip(workdirs, states, strict=True)
+    return [stack.enter_context(BestWeights(selection, workdir, state.variables())) for workdir, state in pairs]
+
+
+def _learned_from_pass(
+    experiment: Experiment, state: TrainState, examples: data.Evaluation, mesh: Mesh, epoch: int
+) -> TrainState:
+    """Return the state with what the objective learns from all training examples."""
+    network = models.predictor(experiment.network(), {"params": state.params.network, **state.model_state})
+    key = RunKeys(jax.random.key(experiment.seed)).whole_pass(epoch)
+    own = experiment.objective.before_epoch(key, network, examples.batches(), state.objective_state)
+    return state._replace(objective_state=replicate(own, mesh))
 
 
 def restore(experiment: Experiment, workdir: Path) -> Trained:
@@ -256,88 +306,20 @@ def restore(experiment: Experiment, workdir: Path) -> Trained:
     """
     last = stage_experiments(experiment)[-1]
     folder = _folder_of_stage(experiment, workdir, len(experiment.stages) - 1)
-    prepared = _prepare(last)
+    prepared = prepare(last)
     # The weights it began with are in the checkpoint.
-    state = _initial_state(dataclasses.replace(last, initial=None), prepared, None)
+    state = initial_state(dataclasses.replace(last, initial=None), prepared, None)
     with Checkpoints(folder / CHECKPOINTS, keep=last.execution.keep_checkpoints) as checkpoints:
         state = checkpoints.restore(state)
     if state is None:
         raise FileNotFoundError(f"No readable checkpoint in {folder / CHECKPOINTS}.")
-    return _trained(last.network(), state, prepared.total_steps, prepared.task)
-
-
-class _Prepared(NamedTuple):
-    """What a run needs before its first step."""
-
-    mesh: Mesh
-    source: data.Source
-    extra: dict[str, data.Source]
-    steps_per_epoch: int
-    total_steps: int
-    optimiser: optax.GradientTransformation
-    task: Task | None
-
-
-def _prepare(experiment: Experiment) -> _Prepared:
-    """Checks that data, model and devices fit together."""
-    mesh = data_mesh(jax.devices()[: experiment.execution.num_devices])
-    if experiment.batch_size % mesh.size:
-        raise ValueError(f"Expected batch_size to divide by the {mesh.size} devices, got {experiment.batch_size}.")
-    source = experiment.data.load("train")
-    steps_per_epoch = len(source) // experiment.batch_size
-    if steps_per_epoch == 0:
-        raise ValueError(f"Expected batch_size <= {len(source)} training examples, got {experiment.batch_size}.")
-    params, model_state, output = models.output_shapes(experiment.network(), source.image_shape)
-    task = fitting_task(experiment, source, output.prediction)
-    check_transforms(experiment, source)
-    extra = {name: stream.data.load("train") for name, stream in experiment.extra.items()}
-    for name, stream in extra.items():
-        if stream.image_shape != source.image_shape:
-            raise ValueError(
-                f"Expected images of the extra stream {name!r} of shape {source.image_shape}, got {stream.image_shape}."
-            )
-    total_steps = experiment.epochs * steps_per_epoch
-    kept = experiment.averaging
-    if isinstance(kept, Snapshots) and kept.keep * kept.period_steps(steps_per_epoch) > total_steps:
-        raise ValueError(
-            f"Expected epochs for {kept.keep} cycles of {kept.period_epochs:g} epochs to take snapshots of, "
-            f"got epochs={experiment.epochs}."
-        )
-    optimiser = experiment.optimiser(experiment.schedule(total_steps, steps_per_epoch))
-    experiment.gradient.check(model_state)
-    if experiment.trainable is not None:
-        optimiser = only_trainable(optimiser, matches(params, experiment.trainable, argument="trainable"))
-    return _Prepared(mesh, source, extra, steps_per_epoch, total_steps, optimiser, task)
-
-
-def _feed(experiment: Experiment, prepared: _Prepared) -> data.Feed:
-    execution = experiment.execution
-    settings = {
-        "mesh": prepared.mesh,
-        "resident": {"auto": "auto", "yes": True, "no": False}[execution.resident],
-        "num_workers": execution.num_workers,
-        "prefetch": execution.prefetch,
-    }
-    feed = data.train_feed(prepared.source, batch_size=experiment.batch_size, seed=experiment.seed, **settings)
-    if not experiment.extra:
-        return feed
-    extra = {
-        name: data.train_feed(prepared.extra[name], batch_size=stream.batch_size, seed=experiment.seed, **settings)
-        for name, stream in experiment.extra.items()
-    }
-    return data.MultiFeed(feed, extra).with_seed(experiment.seed)
-
-
-def _initial_state(experiment: Experiment, prepared: _Prepared, initial: Variables | None) -> TrainState:
-    if isinstance(experiment.initial, FromRun) and initial is None:
-        raise ValueError(
-            f"Expected the weights of run {experiment.initial.name!r} as initial=, got none; robust-jax run trains it."
-        )
-    source = prepared.source
-    label_shape = source.label_shape
-    example = example_batch(experiment, source.image_shape, source.num_classes, label_shape=label_shape)
-    state = init_state(experiment, prepared.optimiser, example, initial=initial)
-    return replicate(state, prepared.mesh)
+    selected = None
+    if last.selection is not None and state.step > 0:
+        with BestWeights(last.selection, folder, state.variables()) as best:
+            selected = best.variables()
+        if selected is None:
+            raise FileNotFoundError(f"No readable weights in {folder / BEST}.")
+    return _trained(last.network(), state, selected, prepared)
 
 
 def _grouped(items: Iterator[PyTree], size: int) -> Iterator[tuple[PyTree, ...]]:
@@ -347,26 +329,3 @@ def _grouped(items: Iterator[PyTree], size: int) -> Iterator[tuple[PyTree, ...]]
 
 def _crosses(before: int, after: int, every: int) -> bool:
     return before // every != after // every
-
-
-@contextlib.contextmanager
-def _progress(console: Console | None, start_step: int, total_steps: int):
-    """Yields ``show(step, scalars)``."""
-    if console is None or jax.process_index() != 0:
-        yield lambda step, scalars: None
-        return
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("compiling", total=total_steps, completed=start_step)
-
-        def show(step: int, scalars: dict[str, float]) -> None:
-            text = f"loss {scalars['loss']:.3f}  {scalars['images_per_second']:.0f} images/s"
-            bar.update(task, completed=step, description=text)
-
-        yield show

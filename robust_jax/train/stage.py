@@ -10,6 +10,7 @@ from robust_jax.train.averaging import Averaging
 from robust_jax.train.gradients import Gradient
 from robust_jax.train.optimisers import Optimiser
 from robust_jax.train.schedules import Schedule
+from robust_jax.train.selection import Best
 from robust_jax.types import Augmentation, Mixer, Module, Objective
 
 
@@ -58,6 +59,8 @@ class Stage:
     """Factor of the learning rate over the stage."""
     averaging: Averaging | None = None
     """Average of the weights, or snapshots."""
+    selection: Best | None = None
+    """Epoch whose weights the next stage starts from, or the evaluation."""
     epochs: int | None = None
     """Passes over the training set."""
     batch_size: int | None = None

@@ -11,7 +11,7 @@ import pytest
 from robust_jax import augmentations, data, models, train
 from robust_jax.core.mesh import data_mesh
 from robust_jax.core.platform import compiled_for
-from robust_jax.train import loop
+from robust_jax.train import prepare
 from robust_jax.train.experiment import MEMBER_MAPS
 from robust_jax.train.loop import CHECKPOINTS
 from robust_jax.train.members import choose_member_map, example_batch, needs
@@ -144,7 +144,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_member(monkeypatch)
         broken_params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
         return state if experiment.seed == 2 else state._replace(params=broken_params)
 
-    monkeypatch.setattr(loop, "init_state", broken)
+    monkeypatch.setattr(prepare, "init_state", broken)
     with pytest.raises(train.NonFiniteLossError, match=r"of member 1 .* not finite at step 0"):
         train.fit_predictor(mapped("vmap"))
 
