@@ -41,6 +41,7 @@ setup(
         "safetensors>=0.5",
         "tyro>=1.0.17",
         "rich>=13",
+        "typeguard>=4.4",
         "matplotlib>=3.9",
         "tensorboardX>=2.6",
     ],

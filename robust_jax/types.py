@@ -96,19 +96,19 @@ class Context(NamedTuple):
 class Corruption(Protocol):
     """Label-preserving damage to one image, indexed by a traced severity."""
 
-    def __call__(self, key: PRNGKey, image: Image, severity: Float[Array, ""]) -> Image: ...
+    def __call__(self, key: PRNGKey, image: Image, severity: Float[Array, ""], /) -> Image: ...
 
 
 class Augmentation(Protocol):
     """A random training transform of one image."""
 
-    def __call__(self, key: PRNGKey, image: Image) -> Image: ...
+    def __call__(self, key: PRNGKey, image: Image, /) -> Image: ...
 
 
 class Mixer(Protocol):
     """A random training transform that couples the examples of a batch; it may return soft labels."""
 
-    def __call__(self, key: PRNGKey, batch: Batch) -> Batch: ...
+    def __call__(self, key: PRNGKey, batch: Batch, /) -> Batch: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Objective(Protocol):
         return (), ()
 
     def __call__(
-        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context
+        self, key: PRNGKey, forward: Forward, params: PyTree, batch: Batch, state: PyTree, context: Context, /
     ) -> Loss: ...
 
     def before_epoch(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from robust_jax import config
 from robust_jax.core.checks import check_choice, check_non_negative, check_positive
+from robust_jax.core.fields import check_fields
 from robust_jax.core.keys import derived_seed
 from robust_jax.data import DataSet
 from robust_jax.objectives import CrossEntropy
@@ -132,11 +133,10 @@ class Experiment:
     """How it is carried out; cannot change results."""
 
     def __post_init__(self):
+        check_fields(self)
         for name in ("batch_size", "members"):
             check_positive(name, getattr(self, name))
         check_non_negative("epochs", self.epochs)
-        if not callable(self.objective):
-            raise TypeError(f"Expected objective as an Objective, got {self.objective!r}.")
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"Expected stages of different names, got {names}.")

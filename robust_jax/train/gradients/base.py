@@ -26,7 +26,7 @@ class Gradient(Protocol):
         """Raise ``ValueError`` if the gradient cannot be taken of a network with this state."""
 
     def __call__(
-        self, key: PRNGKey, loss_fn: LossFn, params: PyTree, batch: Batch, context: Context
+        self, key: PRNGKey, loss_fn: LossFn, params: PyTree, batch: Batch, context: Context, /
     ) -> tuple[PyTree, Loss]:
         """Return the direction to descend against and the loss that it belongs to."""
         ...
@@ -37,7 +37,7 @@ class Mean(Gradient):
     """Gradient of the mean loss over the batch plus the penalty."""
 
     def __call__(
-        self, key: PRNGKey, loss_fn: LossFn, params: PyTree, batch: Batch, context: Context
+        self, key: PRNGKey, loss_fn: LossFn, params: PyTree, batch: Batch, context: Context, /
     ) -> tuple[PyTree, Loss]:
         del key, context
         return mean_gradient(loss_fn, params, batch)
