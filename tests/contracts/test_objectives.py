@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from objective_values import START
+from tables import long_if
 
 from robust_jax import attacks, config, data, models, objectives, train
 from robust_jax.objectives import mean_loss
@@ -58,7 +59,7 @@ CASES = {
     "gaussian_nll": Case(objectives.GaussianNll(), outputs=2, labels=TARGETS),
     "adversarial_gaussian_nll": Case(objectives.AdversarialGaussianNll(), outputs=2, labels=TARGETS),
 }
-every_objective = pytest.mark.parametrize("name", CASES)
+every_objective = pytest.mark.parametrize("name", long_if(["noisy_mix"], CASES))
 
 
 def forward_of(kind):

@@ -146,6 +146,7 @@ def test_tfds_without_tensorflow(shared_data, golden_arrays):
     assert limited.load("test").image_shape == (28, 28, 1)
 
 
+@pytest.mark.long
 def test_tfds_streams_through_worker_processes(shared_data):
     source = data.Tfds("cifar10_lossless4000", data_dir=str(shared_data / "tfds"), num_train=64).load("train")
     settings = {"batch_size": 32, "seed": 0, "mesh": data_mesh()}

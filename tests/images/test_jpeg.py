@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 from PIL import Image
+from tables import long_if
 
 from robust_jax.images.jpeg import CHROMA_TABLE, LUMA_TABLE, block_dct, block_idct, jpeg, quality_table
 
@@ -114,7 +115,7 @@ def test_vmap_agrees_with_single_images():
         assert np.abs(compress(image, quality) - result).mean() < 0.1 / 255
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", long_if([3], [1, 3]))
 def test_gradient_passes_straight_through(channels):
     image = jnp.asarray(drawing(24, 40)[..., :channels], jnp.float32) / 255 * 0.5 + 0.25
     gradient = jax.grad(lambda x: jnp.sum(jpeg(x, 95.0)))(image)

@@ -24,6 +24,7 @@ def test_variables_are_those_of_the_network():
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(wrapped), jax.tree.leaves(alone), strict=True))
 
 
+@pytest.mark.long
 def test_the_network_sees_equalised_images():
     variables = models.init(NETWORK, jax.random.key(0), (16, 16, 1))
     images = IMAGES[..., :1]

@@ -78,7 +78,7 @@ def test_component_is_a_value_and_its_json_comes_back(name):
     assert type(model).__name__ in repr(model)
 
 
-@pytest.mark.parametrize("name", long_if(["ode_net"], TINY))
+@pytest.mark.parametrize("name", long_if(["ode_net", "vit"], TINY))
 def test_bfloat16_trains_with_float32_parameters_and_logits(name):
     model = TINY[name].clone(dtype="bfloat16")
     params, state = variables_of(name)

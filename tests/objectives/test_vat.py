@@ -24,7 +24,9 @@ def with_unlabelled(batch, size=20, seed=7):
     return batch._replace(extras={"unlabelled": unlabelled})
 
 
-@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize(
+    "transform", [pytest.param(lambda f: f, marks=pytest.mark.long), jax.jit], ids=["eager", "jit"]
+)
 @pytest.mark.parametrize("exact", [False, True])
 def test_two_classes_in_closed_form(transform, exact):
     """The direction of a linear model of two classes is its difference of weights, after one iteration; the sign is

@@ -88,6 +88,7 @@ def test_means_over_sets():
     assert rows["all: energy", "auroc"].count == 110
 
 
+@pytest.mark.long
 def test_batches_and_devices_do_not_matter_and_what_is_done_is_kept(tmp_path):
     rows = rows_of(MEMBERS[0], suites.CaseStore(tmp_path))
     again = rows_of(MEMBERS[0], num_devices=1, batch_size=50)

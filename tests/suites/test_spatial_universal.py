@@ -134,6 +134,7 @@ UNIVERSAL = attacks.UniversalPGD(eps=0.15, steps=10, batch_size=8)
 SINGLE = attacks.PGD(eps=0.05, steps=5, start="zero")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attack", [UNIVERSAL, SINGLE], ids=["universal", "per image"])
 def test_universal_metrics(attack):
     suite = suites.Universal(attack, **SETTINGS)
@@ -174,6 +175,7 @@ def test_universal_metrics(attack):
         assert rows["transfer_rate"].value == rows["success_rate"].value
 
 
+@pytest.mark.long
 def test_universal_goes_on_where_it_was_and_shows_samples():
     suite = suites.Universal(UNIVERSAL, **SETTINGS)
     store = suites.CaseStore()

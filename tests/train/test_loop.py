@@ -17,7 +17,7 @@ from robust_jax.train.preemption import Preemption
 def experiment(**changes) -> train.Experiment:
     fields = {
         "data": data.Digits(),
-        "model": models.ResNet(stage_sizes=(1,), width=8),
+        "model": models.Mlp(widths=(24,), norm="batch"),
         "augmentation": augmentations.RandomLp("c2"),
         "optimiser": train.Sgd(learning_rate=0.05),
         "averaging": train.Ema(decay=0.9),
@@ -38,7 +38,9 @@ def uninterrupted():
 
 
 def test_loss_falls(tmp_path):
-    train.fit(experiment(epochs=5, optimiser=train.Sgd(learning_rate=0.3)), tmp_path)
+    train.fit(
+        experiment(epochs=5, optimiser=train.Sgd(learning_rate=0.3), execution=train.Execution(log_every=5)), tmp_path
+    )
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
     assert lines[-1]["step"] == 5 * 17
