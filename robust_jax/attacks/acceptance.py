@@ -8,13 +8,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from scipy import stats
 
 from robust_jax.core.checks import check_positive
 from robust_jax.predictors import Randomised, check_randomised, draw
 from robust_jax.types import Images, PRNGKeys
 
 # The 97.5 % quantile of the normal distribution, of 95 % intervals.
-Z = 1.959964
+Z = float(stats.norm.ppf(0.975))
 
 
 class Acceptance(NamedTuple):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy import fft
 
 from robust_jax.images.borders import pad, source_positions
 from robust_jax.images.resample import apply_matrices
@@ -120,20 +121,8 @@ def filter2d(
 
 
 def _correlate_by_fourier(padded: Array, kernel: Array | np.ndarray, shape: tuple[int, ...]) -> Array:
-    size = tuple(fast_length(side) for side in padded.shape[:2])
+    size = tuple(fft.next_fast_len(side, real=True) for side in padded.shape[:2])
     planes = jnp.fft.rfft2(jnp.moveaxis(padded, -1, 0), s=size)
     planes = planes * jnp.conj(jnp.fft.rfft2(kernel, s=size))[None]
     planes = jnp.fft.irfft2(planes, s=size)[:, : shape[0], : shape[1]]
     return jnp.moveaxis(planes, 0, -1)
-
-
-def fast_length(size: int) -> int:
-    """The least length from ``size`` on whose Fourier transform is fast: a product of 2, 3 and 5."""
-    while True:
-        rest = size
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-        size += 1

@@ -10,7 +10,6 @@ from PIL import Image
 from robust_jax.images.borders import MODES
 from robust_jax.images.filters import (
     disk_kernel,
-    fast_length,
     filter2d,
     gaussian_blur,
     gaussian_kernel,
@@ -110,10 +109,6 @@ def test_kernels():
     soft = disk_kernel(3.0, 0.5, size=11)
     np.testing.assert_allclose(soft.sum(), 1, rtol=1e-6)
     np.testing.assert_allclose(soft, scipy.ndimage.gaussian_filter(np.pad(disk, 1), 0.5, radius=1), atol=1e-6)
-
-
-def test_fast_lengths():
-    assert [fast_length(n) for n in (1, 7, 11, 13, 61, 243, 244)] == [1, 8, 12, 15, 64, 243, 250]
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (20, 31), (13, 9), (26, 17)])
