@@ -10,6 +10,11 @@ diverges from there. Compare changes of rounding with a smooth activation::
 
     python benchmarks/compare_commits.py 43ae978 HEAD --files experiments/random_lp.py \
         --overrides --model.activation silu
+
+or see how far rounding alone moves the rows of one commit, with programs for another instruction set::
+
+    python benchmarks/compare_commits.py 43ae978 43ae978 --files experiments/random_lp.py \
+        --xla-flags=--xla_cpu_max_isa=AVX2
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ def main() -> None:
     parser.add_argument("--files", nargs="+", required=True, help="experiment files, relative to the repository")
     parser.add_argument("--scale", default="smoke")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="largest difference, relative to max(1, |value|)")
+    parser.add_argument("--xla-flags", default="", help="XLA flags of the second commit alone")
     parser.add_argument(
         "--workdir", type=Path, help="keep checkouts and results there; a second call runs only what is missing"
     )
@@ -46,18 +52,20 @@ def main() -> None:
         differ = 0
         for file in args.files:
             expected, found = (
-                rows_of(workdir, commit, file, args.scale, args.overrides) for commit in (args.before, args.after)
+                rows_of(workdir, commit, file, args.scale, args.overrides, flags)
+                for commit, flags in ((args.before, ""), (args.after, args.xla_flags))
             )
             differ += compare(file, expected, found, args.tolerance)
     sys.exit(1 if differ else 0)
 
 
 def rows_of(
-    workdir: Path, commit: str, file: str, scale: str, overrides: list[str]
+    workdir: Path, commit: str, file: str, scale: str, overrides: list[str], xla_flags: str
 ) -> dict[tuple[object, ...], dict[str, float]]:
     """Return the rows of an experiment file at a commit, by key."""
     commit = git("rev-parse", "--short", f"{commit}^{{commit}}").strip()
-    tree, results = workdir / f"tree_{commit}", workdir / "_".join([f"rows_{commit}", *overrides]) / Path(file).stem
+    tree = workdir / f"tree_{commit}"
+    results = workdir / "_".join([f"rows_{commit}", *xla_flags.split(), *overrides]) / Path(file).stem
     if not tree.exists():
         tree.mkdir(parents=True)
         archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE).stdout
@@ -75,6 +83,8 @@ def rows_of(
         *overrides,
     ]
     environment = os.environ | {"PYTHONPATH": str(tree.resolve())}
+    if xla_flags:
+        environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()
     subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.DEVNULL)
     rows: dict[tuple[object, ...], dict[str, float]] = {}
     for path in sorted(results.glob("*/results.jsonl")):
