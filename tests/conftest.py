@@ -43,20 +43,12 @@ gc.disable()
 REPOSITORY = Path(__file__).parent.parent
 
 
-MOST_MAPS = 30_000
-
-
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """After a file, once there are many. A program holds dozens of memory maps; at Linux's 65,530 the next crashes.
-
-    Not after each: every file would trace again the small programs that all have in common.
-    """
+    """After each file. A program holds dozens of memory maps; at Linux's 65,530 of a process the next one crashes."""
     yield
-    maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_bytes().count(b"\n") > MOST_MAPS:
-        jax.clear_caches()
-        gc.collect()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
