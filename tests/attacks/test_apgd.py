@@ -81,7 +81,7 @@ CHECKS = (22, 41, 57, 70, 80, 87, 93, 99)
 
 
 @pytest.mark.parametrize("parity", ["reference", "fixed"])
-@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.02), ("L2", 0.15)])
+@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.02), pytest.param("L2", 0.15, marks=pytest.mark.long)])
 def test_algorithm_1(norm, eps, parity):
     keys, images, labels = problem(network)
     attack = attacks.APGD(norm=norm, eps=eps, parity=parity)

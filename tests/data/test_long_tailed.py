@@ -125,6 +125,7 @@ def test_batch_norm_tells_noise_apart():
     assert any(jnp.abs(g).max() > 0 for g in jax.tree.leaves(gradient))
 
 
+@pytest.mark.long
 def test_training_on_noise():
     tailed = data.Oversampled(data.LongTailed(data.Digits(), imbalance=5, most=100))
     experiment = train.Experiment(

@@ -120,6 +120,7 @@ def test_identity_shape_and_what_is_behind_the_viewer():
     assert np.isfinite(edge_on).all()
 
 
+@pytest.mark.long
 def test_vmap_over_matrices_and_gradients():
     image = jnp.asarray(IMAGE / np.float32(255))
     turn = lambda angle: geometry.warp(image, geometry.rotation(angle, centre=CENTRE))  # noqa: E731

@@ -67,6 +67,7 @@ def test_larger_laplacians_are_bounded():
     assert jnp.abs(kernels).max() <= 10.001
 
 
+@pytest.mark.long
 def test_network_is_itself_in_evaluation_and_random_in_training():
     model = FrequencyDropped(NETWORK, FrequencyDropout(rate=1.0))
     wrapped, alone = (models.init(m, KEY, (8, 8, 3)) for m in (model, NETWORK))

@@ -158,6 +158,7 @@ def test_running_statistics_match_numpy_and_rest_in_evaluation():
     jax.tree.map(np.testing.assert_array_equal, kept, state)
 
 
+@pytest.mark.long
 def test_euler_equals_the_loop_written_out():
     model = models.ODENet(width=8, downsamplings=0, solver="euler", num_steps=3)
     params, _ = models.init(model, KEY, (8, 8, 3))

@@ -125,6 +125,7 @@ def test_divergence_to_views_equals_scipy():
     np.testing.assert_allclose(kl_to_views(logits), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_noise_of_many_strengths(problem):
     keys = jax.random.split(jax.random.key(2), 4000)
     noise = np.asarray(jax.vmap(Dign(sigma=0.3).add_noise, (0, None))(keys, jnp.zeros((4, 4, 4))))

@@ -66,6 +66,7 @@ def test_scores_of_one_model():
     assert rows["grey: energy", "auroc"].value > 0.7, "grey images have small logits"
 
 
+@pytest.mark.long
 def test_scores_of_an_ensemble():
     rows = rows_of(ensemble(MEMBERS))
     both = [logits_of(images) for images in (IMAGES, OTHERS)]

@@ -7,6 +7,7 @@ import logging
 import jax
 import numpy as np
 import pytest
+from tables import long_unless
 
 from robust_jax import augmentations, data, models, train
 from robust_jax.core.mesh import data_mesh
@@ -67,7 +68,7 @@ def trained(together, member_map):
     return together[member_map]
 
 
-@pytest.mark.parametrize("member_map", MEMBER_MAPS)
+@pytest.mark.parametrize("member_map", long_unless(["map", "vmap"], MEMBER_MAPS))
 def test_members_together_are_what_they_are_alone(alone, together, member_map):
     found = trained(together, member_map)
     assert_close(found, alone)
@@ -79,6 +80,7 @@ def test_how_they_are_fed_changes_nothing(alone):
     assert_close(members_of(mapped("vmap", resident="no")), alone)
 
 
+@pytest.mark.long
 def test_map_is_one_loop_where_it_is_no_cpu(alone):
     """The program of an accelerator, which a CPU runs as well."""
     with compiled_for("gpu"):

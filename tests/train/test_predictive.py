@@ -36,6 +36,7 @@ def test_one_member_is_the_network():
     assert (found.step, found.total_steps) == (expected.step, expected.total_steps)
 
 
+@pytest.mark.long
 def test_members_are_what_they_are_alone_and_are_averaged(alone):
     found = train.fit_predictor(dataclasses.replace(EXPERIMENT, members=2))
     for member, one in zip(found.members, alone, strict=True):
@@ -64,6 +65,7 @@ def test_posterior_of_each_member(alone):
         dataclasses.replace(EXPERIMENT, members=0)
 
 
+@pytest.mark.long
 def test_posterior_of_training_and_held_out_examples():
     laplace = posteriors.Laplace("last_layer", "kron", prior_by="held_out")
     experiment = dataclasses.replace(EXPERIMENT, data=data.Digits(validation=200), posterior=laplace)

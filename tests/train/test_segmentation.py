@@ -94,6 +94,7 @@ def test_what_does_not_fit_is_refused_before_training(fields, error, message):
         train.fit(dataclasses.replace(EXPERIMENT, **fields))
 
 
+@pytest.mark.long
 def test_pairs_of_noisy_and_clean_images(tmp_path):
     """They imply denoising: the network, which starts as the identity, learns to take off a constant."""
     clean = GENERATOR.uniform(size=(40, 8, 8, 1)).astype(np.float32)
