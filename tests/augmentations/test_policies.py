@@ -115,6 +115,7 @@ def test_shares_of_chains(alpha):
     assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
+@pytest.mark.long
 def test_weights_of_chains():
     """Of two chains that each end at a number drawn from U(0, 1), what is mixed varies as w² + (1 − w)²."""
     ones = mix(lambda drawn, image: 0 * image + 1)

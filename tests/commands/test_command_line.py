@@ -117,6 +117,7 @@ def test_eval_repeats_the_rows_and_takes_other_suites_only(finished, run):
     assert "--model.width" in err
 
 
+@pytest.mark.long
 def test_eval_waits_for_the_end_of_training(run, tmp_path, monkeypatch):
     from robust_jax.train.preemption import Preemption
 

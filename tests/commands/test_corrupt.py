@@ -151,6 +151,7 @@ def test_second_command_makes_only_what_is_missing(run, folder, finished, tmp_pa
     assert json.loads((tmp_path / "corrupt.json").read_text())["severities"] == [1.0, 3.5]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", long_unless(["files"], ["files", "npy"]))
 def test_killed_and_run_again(run, images, tmp_path, kind):
     copies, kept = (12, "gaussian_noise,brightness") if kind == "files" else (500, THREE)

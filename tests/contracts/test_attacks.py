@@ -83,22 +83,26 @@ SHAPE = (8, 7, 3)
 TRACES = []
 
 
-# Their loop is that of another: PGD, SPSA, CarliniWagnerL2, HopSkipJump, ParameterSearch, or of several.
-SAME_LOOP = (
+# Their loop is that of another (PGD, SPSA, CarliniWagnerL2, ParameterSearch) or of several, or compiles for long.
+SLOW = (
     attacks.AutoAttack,
     attacks.BIM,
     attacks.BoundaryAttack,
+    attacks.CarliniWagnerL0,
     attacks.CarliniWagnerLinf,
     attacks.EAD,
+    attacks.HopSkipJump,
+    attacks.JSMA,
     attacks.MIFGSM,
     attacks.NES,
     attacks.NIFGSM,
     attacks.ParameterPGD,
+    attacks.PyramidPGD,
     attacks.RFGSM,
 )
 
 
-@pytest.fixture(scope="module", params=first_of_its_class(ATTACKS, SAME_LOOP))
+@pytest.fixture(scope="module", params=first_of_its_class(ATTACKS, SLOW))
 def attack(request):
     """All tests of one in a row share its programs."""
     return request.param
@@ -261,10 +265,10 @@ def test_logits_that_are_not_finite_are_no_success(attack):
     assert jnp.isfinite(result.images).all()
 
 
-SOFT = [name for name in ONE_OF_A_KIND if ATTACKS[name].soft_labels]
+SOFT = {name: ATTACKS[name] for name in ONE_OF_A_KIND if ATTACKS[name].soft_labels}
 
 
-@pytest.mark.parametrize("attack", [ATTACKS[name] for name in SOFT], ids=SOFT)
+@pytest.mark.parametrize("attack", first_of_its_class(SOFT, {cls for cls in SLOW if cls.soft_labels}))
 def test_soft_labels(attack):
     """One-hot labels are classes, to the bit; success is by the most probable class."""
     keys, images, labels = problem()

@@ -44,7 +44,7 @@ def assert_equal_but_for_rounding(first, second):
 
 
 @pytest.mark.parametrize("shape", long_unless(SHAPES[1:2], SHAPES), ids=lambda shape: "x".join(map(str, shape)))
-@pytest.mark.parametrize("name", NAMES)
+@every_name
 def test_any_size(name, shape):
     """One trace serves all severities, 0 is the identity, results are images of eight bits that differ from theirs."""
     traces = []

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from products import product_precisions
-from tables import first_of_its_class
+from tables import first_of_its_class, long_unless
 
 from robust_jax import augmentations, config, corruptions
 from robust_jax.core.keys import example_keys
@@ -217,7 +217,7 @@ def test_pmap_makes_no_difference():
     np.testing.assert_allclose(jax.pmap(transform)(k, x), jax.jit(jax.vmap(transform))(k, x), atol=ROUNDING)
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=str)
+@pytest.mark.parametrize("corruption", long_unless(CORRUPTIONS[:1], CORRUPTIONS), ids=str)
 def test_corruption_grows_with_severity(corruption):
     """Severity is traced: one program serves all, 0 leaves the image as it is, more is further away."""
     x = jnp.full((4, *SHAPE), 0.5)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from products import product_precisions
-from tables import long_if
+from tables import long_if, long_unless
 
 from robust_jax import config, models
 from robust_jax.models.layers import FilterResponseNorm
@@ -54,7 +54,7 @@ def test_published_parameter_counts(model, side, count):
     assert models.num_parameters(params) == count
 
 
-@pytest.mark.parametrize("name", long_if(["ode_net", "vit"], TINY))
+@pytest.mark.parametrize("name", long_unless(["mlp", "wide_resnet"], TINY))
 def test_products_have_full_precision_on_every_device(name):
     """Forward and backward, in training and not, unless JAX is told otherwise."""
     params, state = variables_of(name)
@@ -101,7 +101,7 @@ def test_bfloat16_trains_with_float32_parameters_and_logits(name):
     assert jax.tree.structure(new_state) == jax.tree.structure(state)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", long_if(["ode_net", "vit"], TINY))
 def test_prediction_does_not_depend_on_the_batch(name):
     model = TINY[name]
     params, state = variables_of(name)

@@ -38,7 +38,9 @@ def ascent_by_hand(params, batch, network, start):
 
 
 @pytest.mark.parametrize("statistics", ["running", "batch", "batch_moving"])
-@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize(
+    "transform", [pytest.param(lambda f: f, marks=pytest.mark.long), jax.jit], ids=["eager", "jit"]
+)
 def test_statistics_by_hand(statistics, transform):
     params, batch = problem()
     zero = attacks.PGD(eps=0.05, steps=3, keep="last", start="zero")

@@ -138,6 +138,7 @@ def test_any_classifier_is_recalibrated(method):
     np.testing.assert_allclose(predict(state, OTHERS), predict(fitted(method, LOGITS, LABELS), OTHERS), atol=2e-3)
 
 
+@pytest.mark.long
 def test_an_experiment_fits_it_to_what_is_held_out():
     assert {train.predictive.fit_splits(method) for method in METHODS} == {("validation",)}
     method = TemperatureScaling()
