@@ -28,6 +28,7 @@ from rich.table import Table
 from robust_jax import attacks, data, models, objectives, train
 from robust_jax.core.files import write_atomically
 from robust_jax.core.mesh import data_mesh, replicate
+from robust_jax.train.members import example_batch
 from robust_jax.train.state import init_state
 
 MEAN, STD = 0.5, 0.25
@@ -100,7 +101,7 @@ def our_calls(settings: Settings, images: np.ndarray, labels: np.ndarray) -> dic
             data=dataset, model=network, objective=objective, batch_size=settings.batch_size, precision="float32"
         )
         optimiser = experiment.optimiser(lambda step: LEARNING_RATE)
-        state = replicate(init_state(network, optimiser, seed=0, image_shape=(32, 32, 3)), mesh)
+        state = replicate(init_state(experiment, optimiser, example_batch(experiment, (32, 32, 3), 10)), mesh)
         sizes = {"steps_per_epoch": feed.steps_per_epoch, "num_classes": 10}
         train_steps = train.make_train_step(experiment, optimiser, feed.fetch, mesh, **sizes)
 
