@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +122,8 @@ def filter2d(
 
 
 def _correlate_by_fourier(padded: Array, kernel: Array | np.ndarray, shape: tuple[int, ...]) -> Array:
-    size = tuple(fft.next_fast_len(side, real=True) for side in padded.shape[:2])
+    # The type that scipy declares is wrong.
+    size = tuple(cast(int, fft.next_fast_len(side, real=True)) for side in padded.shape[:2])
     planes = jnp.fft.rfft2(jnp.moveaxis(padded, -1, 0), s=size)
     planes = planes * jnp.conj(jnp.fft.rfft2(kernel, s=size))[None]
     planes = jnp.fft.irfft2(planes, s=size)[:, : shape[0], : shape[1]]
