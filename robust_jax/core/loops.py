@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Hashable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, Int, PyTree
 
-from robust_jax.core.compilation import cpu_options
 from robust_jax.core.mesh import split_over_devices
 from robust_jax.core.platform import on_cpu
 
@@ -55,26 +52,16 @@ def iterate(step: Callable[..., PyTree], static: Hashable, steps: range, carry: 
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((carry, operands)))
     if not on_cpu(carry, operands) or (traced and len(steps) > MAX_UNROLLED):
         return _loop(step, static, len(steps), jnp.int32(steps.start), carry, operands)
-    dispatch = _dispatch_on_cpu() if get_opaque_trace_state(convention="flax") == _TOP_LEVEL else _nested
     for i in steps:
-        carry = dispatch(step, static, jnp.int32(i), carry, operands)
+        carry = _dispatch(step, static, jnp.int32(i), carry, operands)
     return carry
 
 
-def _one_step(
+@partial(jax.jit, static_argnums=(0, 1))
+def _dispatch(
     step: Callable[..., PyTree], static: Hashable, i: Int[Array, ""], carry: PyTree, operands: tuple[PyTree, ...]
 ) -> PyTree:
     return step(static, i, carry, *operands)
-
-
-_nested = jax.jit(_one_step, static_argnums=(0, 1))
-# Only the outermost jitted function may have options. Arguments do not tell: a closure may hold what is traced.
-_TOP_LEVEL = get_opaque_trace_state(convention="flax")
-
-
-@functools.cache
-def _dispatch_on_cpu() -> Callable[..., PyTree]:
-    return jax.jit(_one_step, static_argnums=(0, 1), compiler_options=cpu_options())
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

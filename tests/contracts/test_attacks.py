@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,6 @@ import pytest
 from tables import first_of_its_class
 
 from robust_jax import attacks, config
-from robust_jax.core.compilation import cpu_options
 from robust_jax.core.keys import example_keys
 
 NORMS = {
@@ -166,9 +164,7 @@ def test_jit_and_the_batch_do_not_matter(attack):
     """Alone, in another order, beside itself, inside jit: an example's result is its own."""
     keys, images, labels = problem()
     whole = attack(keys, convolutional, images, labels)
-    # With the same routine for convolutions, whose rounding ten steps of L0 turn into 1.5e-3 of one sub-pixel.
-    jit = partial(jax.jit, compiler_options=cpu_options())
-    inside = jit(lambda *problem: attack(problem[0], convolutional, *problem[1:]))(keys, images, labels)
+    inside = jax.jit(lambda *problem: attack(problem[0], convolutional, *problem[1:]))(keys, images, labels)
     # Of L0, rounding in JAX 0.11 makes 6e-4 of one sub-pixel.
     np.testing.assert_allclose(inside, whole, atol=1e-3 if getattr(attack, "norm", None) == "L0" else 2e-4)
     order = np.array([4, 0, 0, 2, 5, 1])
@@ -201,7 +197,7 @@ def test_members_of_an_ensemble_by_vmap(attack):
     def run(scale):
         return attack(keys, jax.tree_util.Partial(network, scale), images, labels)
 
-    stacked = jax.jit(jax.vmap(run), compiler_options=cpu_options())(scales)
+    stacked = jax.vmap(run)(scales)
     for result, scale in zip(stacked, scales, strict=True):
         np.testing.assert_allclose(result, run(scale), atol=2e-4)
 
