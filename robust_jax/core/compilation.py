@@ -24,13 +24,11 @@ def compile_deterministically() -> None:
 
 
 @functools.cache
-def cpu_options() -> dict[str, str]:
-    """Return the ``compiler_options`` of ``jax.jit`` for convolutions on a CPU; ``{}`` where XLA knows none.
+def cpu_training_options() -> dict[str, str]:
+    """Return the ``compiler_options`` of ``jax.jit`` for a training step on a CPU; ``{}`` where XLA knows none.
 
     XLA 0.10 hands convolutions to YNNPACK, which is slow at the gradients of kernels: 3×3 from 16 to 16 channels on 128
-    images of 32×32 takes 104 ms of one core, XLA's other routine 22 ms. PGD, which differentiates with respect to
-    images, takes 1.3 to 1.5 times as long with YNNPACK. The option turns it off in that program; a jitted function that
-    is called inside another takes the other's options.
+    images of 32×32 takes 104 ms of one core, XLA's other routine 22 ms. The option turns YNNPACK off in that program.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     try:

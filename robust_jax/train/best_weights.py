@@ -33,15 +33,14 @@ class BestWeights:
         self._like = {"variables": like, "value": np.zeros((), np.float32)}
         self._checkpoints = None if workdir is None else Checkpoints(workdir / BEST, keep=1)
         self._found: dict | None = None
-        self._value = math.nan
-        if self._checkpoints is not None:
-            found = self._checkpoints.restore(self._like)
-            if found is not None:
-                self._value = float(found["value"])
+        # Read with the first new measure: who only wants the weights reads them once.
+        self._value: float | None = None
 
     def add(self, step: int, measures: dict[str, float], variables: Variables) -> None:
         """Keep the variables if their measure is better than those before."""
         value = measures[self._selection.logged_name]
+        if self._value is None:
+            self._value = self._stored_value()
         if not self._selection.better(value, self._value):
             return
         self._value = value
@@ -56,8 +55,15 @@ class BestWeights:
 
     def variables(self) -> Variables | None:
         """Return the best variables; None if there was no epoch with a finite measure."""
-        found = self._found if self._checkpoints is None else self._checkpoints.restore(self._like)
+        found = self._stored()
         return None if found is None else found["variables"]
+
+    def _stored(self) -> dict | None:
+        return self._found if self._checkpoints is None else self._checkpoints.restore(self._like)
+
+    def _stored_value(self) -> float:
+        found = self._stored()
+        return math.nan if found is None else float(found["value"])
 
     def close(self) -> None:
         """Release the folder."""

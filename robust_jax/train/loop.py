@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 from rich.console import Console
 

@@ -21,7 +21,7 @@ from robust_jax.types import Task
 
 
 class Prepared(NamedTuple):
-    """What a run needs before its first step."""
+    """Data, devices, optimiser, task and step counts of one stage."""
 
     mesh: Mesh
     source: data.Source

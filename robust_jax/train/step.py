@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from robust_jax import models
 from robust_jax.augmentations import moving_maps
-from robust_jax.core.compilation import cpu_options
+from robust_jax.core.compilation import cpu_training_options
 from robust_jax.core.keys import RunKeys, example_keys
 from robust_jax.core.loops import scan_steps
 from robust_jax.core.mesh import replicated
@@ -57,7 +57,7 @@ def make_train_step(
         experiment, optimiser, fetch, steps_per_epoch=steps_per_epoch, num_classes=num_classes
     )
 
-    options = cpu_options() if on_cpu(mesh) else {}
+    options = cpu_training_options() if on_cpu(mesh) else {}
 
     @partial(jax.jit, donate_argnums=1, out_shardings=replicated(mesh), compiler_options=options)
     def train_steps(key, state, resident, items):

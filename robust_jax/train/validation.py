@@ -68,8 +68,8 @@ def check_selection(experiment: Experiment, task: Task | None, prediction: Shape
 def make_validation(experiment: Experiment, mesh: Mesh, task: Task | None) -> Callable[[TrainState], Measures] | None:
     """Return a function from the state to its validation measures; ``None`` where no examples are held out.
 
-    Classifiers have error, NLL and ECE, and with the attack of ``experiment.selection`` also its measure of attacked
-    images; other tasks have the means of their measures, for ``squared_error`` the RMSE, and segmentation also
+    Classifiers have error, NLL and ECE, and with an attack in ``experiment.selection`` also those of attacked images;
+    other tasks have the means of their measures, for ``squared_error`` the RMSE, and segmentation also
     ``mean_iou``, of the counts of all images.
 
     Raises:
